@@ -1,0 +1,7 @@
+"""Logits in, tokens out: every decoding strategy, and the maths they share.
+
+Reading order: `params` (what a request may ask of a row), `base` (the border types),
+`chooser` (one step for the whole batch), `draw`, `independent`, `beam`, then the strategies,
+one file each, and `registry`, which names them. `processors/` holds pure functions over rows.
+Imports torch and nothing of ours; never sees the model, the cache, or text.
+"""

@@ -1,0 +1,188 @@
+"""The border types of decoding: what a strategy is given, what it answers, and who it is.
+
+One step runs like this: the engine hands over logits for every row of every group; each group's
+`Decoder` says with an `Ask` what to take of its rows; the shared maths (`chooser`) takes it for
+the whole batch at once; the decoder turns the candidates into a `Decision`. A decoder therefore
+never touches a tensor, the model or the cache. No torch in this file.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import ClassVar, Protocol
+
+from decoding.params import Processing
+
+StopCheck = Callable[[Sequence[int]], bool]
+"""Given all generated token ids of a sequence, oldest first: does its text now hold a stop?"""
+
+
+class FinishReason(StrEnum):
+    """Why a sequence ended."""
+
+    EOS = "eos"
+    STOP = "stop"
+    LENGTH = "length"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What a decoder must know of its request besides the strategy's own parameters."""
+
+    max_new_tokens: int
+    seed: int
+    eos_token_ids: frozenset[int] = frozenset()
+    stop: StopCheck | None = None
+
+    def finish_reason(self, generated_ids: Sequence[int]) -> FinishReason | None:
+        """Why a sequence with these generated tokens ends here, or None if it goes on."""
+        if generated_ids[-1] in self.eos_token_ids:
+            return FinishReason.EOS
+        if self.stop is not None and self.stop(generated_ids):
+            return FinishReason.STOP
+        if len(generated_ids) >= self.max_new_tokens:
+            return FinishReason.LENGTH
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class MostLikely:
+    """Ask for the most likely token of each row."""
+
+    processing: Processing
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Ask for `count` random tokens a row, drawn by (seed, sequence index, position).
+
+    Draw `i` of a row counts as sequence `row.index + i`: that is how a prompt's single row forks.
+    """
+
+    processing: Processing
+    seed: int
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        _check_count(self.count)
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """Ask for the `count` best tokens of each row by processed log-probability, best first."""
+
+    processing: Processing
+    count: int
+
+    def __post_init__(self) -> None:
+        _check_count(self.count)
+
+
+Ask = MostLikely | Draw | Best
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A token that may continue a row."""
+
+    token_id: int
+    logprob: float  # under the model itself, before any processing
+    score: float  # after processing; for `Best` a processed log-probability
+
+
+class DecodingRow(Protocol):
+    """The part of a running sequence that decoding may look at."""
+
+    @property
+    def index(self) -> int:
+        """Which of the request's sequences this is; for beams, its rank."""
+
+    @property
+    def token_ids(self) -> Sequence[int]:
+        """Prompt and generated tokens so far, oldest first."""
+
+    @property
+    def generated_ids(self) -> Sequence[int]:
+        """Only the generated tokens."""
+
+    @property
+    def logprobs(self) -> Sequence[float]:
+        """The log-probability of each generated token under the model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Continuation:
+    """A row of the next step: a parent row of this step and the token that follows it."""
+
+    parent: int  # position of the parent among the group's rows in this step
+    token_id: int
+    logprob: float
+    index: int  # the sequence index the continued row carries
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Emission:
+    """Tokens of one returned sequence that are certain from now on, for streaming."""
+
+    index: int
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hypothesis:
+    """A finished sequence: its generated tokens only."""
+
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish_reason: FinishReason
+    score: float | None = None  # beams: the length-penalised sum of log-probabilities
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What a step made of a group. Done when no row goes on; then `results` holds the answer."""
+
+    live: tuple[Continuation, ...] = ()
+    emissions: tuple[Emission, ...] = ()
+    results: tuple[Hypothesis, ...] = field(default=())
+
+
+class Decoder(Protocol):
+    """The decoding of one request. Holds its state between steps; only `advance` changes it."""
+
+    @property
+    def ask(self) -> Ask:
+        """What to take of each row in the coming step."""
+
+    def advance(
+        self, rows: Sequence[DecodingRow], found: Sequence[Sequence[Candidate]]
+    ) -> Decision:
+        """Continue the group. `found[i]` holds the candidates of `rows[i]`, best first."""
+
+
+class Strategy(Protocol):
+    """A decoding strategy: a frozen dataclass whose fields are the request's parameters.
+
+    Its docstring, its fields' bounds and descriptions become the request schema. Contradictions
+    between fields raise `InvalidParameter` when it is built.
+    """
+
+    name: ClassVar[str]  # how requests call it
+    is_deterministic: ClassVar[bool]  # the same request gives the same tokens without a seed
+
+    @property
+    def num_rows(self) -> int:
+        """The most rows this request ever has in the batch."""
+
+    @property
+    def num_results(self) -> int:
+        """How many sequences it returns."""
+
+    def start(self, task: Task) -> Decoder:
+        """Begin decoding one request."""
+
+
+def _check_count(count: int) -> None:
+    if count < 1:
+        raise ValueError(f"count is {count}; a row gives at least one candidate")

@@ -1,0 +1,94 @@
+"""One step's choice for the whole batch: take from every row what its request asked for.
+
+Called by the engine with the logits of all rows that end in this step. Rows are sorted by kind
+of ask, each kind is computed at once, and every row gets its candidates back; what a row gets
+does not depend on its neighbours.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from decoding.base import Ask, Best, Candidate, DecodingRow, Draw, MostLikely
+from decoding.draw import draw_tokens
+from decoding.processors.chain import process
+from decoding.randomness import uniform
+
+
+@dataclass(frozen=True, slots=True)
+class RowAsk:
+    """A row and what is asked of it."""
+
+    row: DecodingRow
+    ask: Ask
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """Candidates of some rows: token ids and scores, both [rows, count]."""
+
+    token_ids: Tensor
+    scores: Tensor
+
+
+def find_candidates(logits: Tensor, asked: Sequence[RowAsk]) -> list[tuple[Candidate, ...]]:
+    """Candidates for each row of `logits` [rows, vocab], best or drawn first.
+
+    A row whose logits hold NaN, or no finite maximum, gets none.
+    """
+    logits = logits.float()
+    normaliser = torch.logsumexp(logits, dim=1, keepdim=True)  # [rows, 1]
+    finite = torch.isfinite(normaliser).flatten().tolist()
+    found: list[tuple[Candidate, ...]] = [()] * len(asked)
+    for members in _by_kind(asked, finite):
+        at = torch.tensor(members, device=logits.device)
+        part, part_normaliser = logits[at], normaliser[at]
+        taken = _take(part, part_normaliser, [asked[member] for member in members])
+        logprobs = part.gather(1, taken.token_ids) - part_normaliser
+        for member, candidates in zip(members, _candidates(taken, logprobs), strict=True):
+            found[member] = candidates
+    return found
+
+
+def _by_kind(asked: Sequence[RowAsk], finite: Sequence[bool]) -> list[list[int]]:
+    """Positions of the rows that can be computed together: same kind of ask, same count."""
+    kinds: dict[tuple[type[Ask], int], list[int]] = {}
+    for at, (entry, is_finite) in enumerate(zip(asked, finite, strict=True)):
+        if is_finite:
+            count = 1 if isinstance(entry.ask, MostLikely) else entry.ask.count
+            kinds.setdefault((type(entry.ask), count), []).append(at)
+    return list(kinds.values())
+
+
+def _take(logits: Tensor, normaliser: Tensor, asked: Sequence[RowAsk]) -> _Taken:
+    """All of `asked` are of one kind. Best is ranked by processed log-probability."""
+    is_best = isinstance(asked[0].ask, Best)
+    scores = process(
+        logits - normaliser if is_best else logits,
+        [entry.row for entry in asked],
+        [entry.ask.processing for entry in asked],
+    )
+    if isinstance(asked[0].ask, MostLikely):
+        token_ids = scores.argmax(dim=1, keepdim=True)
+    elif isinstance(asked[0].ask, Best):
+        count = min(asked[0].ask.count, scores.shape[1])
+        token_ids = torch.topk(scores, count, dim=1).indices
+    else:
+        token_ids = draw_tokens(scores, [_uniforms(entry) for entry in asked])
+    return _Taken(token_ids, scores.gather(1, token_ids))
+
+
+def _uniforms(entry: RowAsk) -> list[float]:
+    assert isinstance(entry.ask, Draw), "rows are sorted by kind of ask"
+    position = len(entry.row.generated_ids)
+    return [
+        uniform(entry.ask.seed, entry.row.index + offset, position)
+        for offset in range(entry.ask.count)
+    ]
+
+
+def _candidates(taken: _Taken, logprobs: Tensor) -> list[tuple[Candidate, ...]]:
+    columns = zip(taken.token_ids.tolist(), logprobs.tolist(), taken.scores.tolist(), strict=True)
+    return [tuple(map(Candidate, *row)) for row in columns]

@@ -1,0 +1,34 @@
+"""The `greedy` strategy: always the most likely token."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from decoding.base import MostLikely, Task
+from decoding.independent import IndependentDecoder
+from decoding.params import OnlyOne, Processing, RepetitionPenalty
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Greedy:
+    """Take the most likely token at every step: deterministic, no seed needed."""
+
+    repetition_penalty: RepetitionPenalty = 1.0
+    num_return_sequences: OnlyOne = 1
+
+    name: ClassVar[str] = "greedy"
+    is_deterministic: ClassVar[bool] = True
+
+    @property
+    def num_rows(self) -> int:
+        """One row."""
+        return 1
+
+    @property
+    def num_results(self) -> int:
+        """One sequence."""
+        return 1
+
+    def start(self, task: Task) -> IndependentDecoder:
+        """Begin decoding one request."""
+        processing = Processing(repetition_penalty=self.repetition_penalty)
+        return IndependentDecoder(ask=MostLikely(processing), task=task)

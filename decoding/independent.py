@@ -1,0 +1,78 @@
+"""The decoder of every strategy whose rows do not interact: greedy and all plain sampling.
+
+Each row takes its one candidate and goes on until it finishes; the request is done when the
+last row is. Beams, whose rows compete, have a decoder of their own.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from decoding.base import (
+    Candidate,
+    Continuation,
+    Decision,
+    DecodingRow,
+    Draw,
+    Emission,
+    Hypothesis,
+    MostLikely,
+    Task,
+)
+
+
+class IndependentDecoder:
+    """Continues rows side by side. Only `advance` writes its state."""
+
+    def __init__(self, *, ask: MostLikely | Draw, task: Task) -> None:
+        self._ask = ask
+        self._task = task
+        self._results: dict[int, Hypothesis] = {}
+
+    @property
+    def ask(self) -> MostLikely | Draw:
+        """One candidate a row, save in the first step, where the prompt's row forks."""
+        return self._ask
+
+    def advance(
+        self, rows: Sequence[DecodingRow], found: Sequence[Sequence[Candidate]]
+    ) -> Decision:
+        """Append its candidates to each row."""
+        live, emissions = [], []
+        for parent, index, candidate in _steps(rows, found):
+            emissions.append(_emission(index, candidate))
+            if not self._finish(rows[parent], index, candidate):
+                live.append(_continuation(parent, index, candidate))
+        if isinstance(self._ask, Draw):
+            self._ask = replace(self._ask, count=1)
+        results = () if live else tuple(self._results[i] for i in sorted(self._results))
+        return Decision(live=tuple(live), emissions=tuple(emissions), results=results)
+
+    def _finish(self, row: DecodingRow, index: int, candidate: Candidate) -> bool:
+        generated_ids = (*row.generated_ids, candidate.token_id)
+        reason = self._task.finish_reason(generated_ids)
+        if reason is None:
+            return False
+        self._results[index] = Hypothesis(
+            token_ids=generated_ids,
+            logprobs=(*row.logprobs, candidate.logprob),
+            finish_reason=reason,
+        )
+        return True
+
+
+def _steps(
+    rows: Sequence[DecodingRow], found: Sequence[Sequence[Candidate]]
+) -> Iterator[tuple[int, int, Candidate]]:
+    for parent, row in enumerate(rows):
+        for offset, candidate in enumerate(found[parent]):
+            yield parent, row.index + offset, candidate
+
+
+def _continuation(parent: int, index: int, candidate: Candidate) -> Continuation:
+    return Continuation(
+        parent=parent, token_id=candidate.token_id, logprob=candidate.logprob, index=index
+    )
+
+
+def _emission(index: int, candidate: Candidate) -> Emission:
+    return Emission(index=index, token_ids=(candidate.token_id,), logprobs=(candidate.logprob,))

@@ -1,0 +1,54 @@
+"""Which strategies there are: the built-in ones in one literal mapping, then entry points.
+
+A new strategy of ours is one file and one line here. Another package adds one by declaring an
+entry point in the group `beamline.strategies` whose value is a class that satisfies
+`decoding.base.Strategy`.
+"""
+
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from types import MappingProxyType
+
+from decoding.base import Strategy
+from decoding.beam import Beam
+from decoding.errors import InvalidStrategy
+from decoding.greedy import Greedy
+from decoding.sample import Sample
+from decoding.top_k import TopKSampling
+from decoding.top_p import TopPSampling
+
+ENTRY_POINT_GROUP = "beamline.strategies"
+DEFAULT_STRATEGY = Sample.name
+
+STRATEGIES: Mapping[str, type[Strategy]] = MappingProxyType(
+    {
+        "greedy": Greedy,
+        "sample": Sample,
+        "top_k": TopKSampling,
+        "top_p": TopPSampling,
+        "beam": Beam,
+    }
+)
+
+
+def load_strategies() -> dict[str, type[Strategy]]:
+    """Built-in strategies and those of installed packages, by name.
+
+    Raises:
+        InvalidStrategy: an entry point's class is not a strategy, or takes a name in use.
+    """
+    strategies = dict(STRATEGIES)
+    for entry_point in entry_points(group=ENTRY_POINT_GROUP):
+        strategy = entry_point.load()
+        origin = f"entry point {entry_point.value!r}"
+        missing = [
+            name
+            for name in ("name", "is_deterministic", "num_rows", "num_results", "start")
+            if not hasattr(strategy, name)
+        ]
+        if missing or not hasattr(strategy, "__dataclass_fields__"):
+            raise InvalidStrategy(f"{origin} is not a strategy dataclass; it lacks {missing}")
+        if strategy.name in strategies:
+            raise InvalidStrategy(f"{origin} takes the name {strategy.name!r}, which is in use")
+        strategies[strategy.name] = strategy
+    return strategies

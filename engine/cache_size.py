@@ -1,0 +1,49 @@
+"""How large the KV cache of a torch model is: what the settings say, or what memory allows.
+
+Called once by the torch runner at load. Does not allocate.
+"""
+
+from collections.abc import Iterable
+
+import psutil
+import torch
+
+from engine.config import EngineConfig
+from engine.errors import CacheTooSmall
+from engine.kv_store import LayerShape
+
+CPU_SHARE = 0.25  # of the memory that is available once the model is loaded
+CPU_MOST_BYTES = 4 * 2**30
+CUDA_SHARE = 0.85
+
+
+def num_cache_blocks(
+    shapes: Iterable[LayerShape],
+    config: EngineConfig,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    context_length: int,
+) -> int:
+    """Blocks that fit, the null block included, and never more than a full batch can use.
+
+    Raises:
+        CacheTooSmall: not even one block a row of a step fits.
+    """
+    block_bytes = sum(shape.width for shape in shapes) * dtype.itemsize * config.block_size
+    budget = config.kv_cache_bytes if config.kv_cache_bytes is not None else _free_bytes(device)
+    blocks_of_full_batch = config.max_rows * -(-context_length // config.block_size)
+    num_blocks = min(budget // block_bytes, blocks_of_full_batch + 1)
+    if num_blocks <= config.max_rows:
+        raise CacheTooSmall(
+            f"{budget} bytes hold {num_blocks} cache blocks of {block_bytes} bytes; "
+            f"{config.max_rows + 1} are needed: raise kv_cache_bytes or lower max_rows"
+        )
+    return num_blocks
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free * CUDA_SHARE)
+    return min(int(psutil.virtual_memory().available * CPU_SHARE), CPU_MOST_BYTES)

@@ -1,0 +1,234 @@
+"""The engine: one step at a time, plan -> forward -> choose -> commit.
+
+Runs on one thread and is not thread-safe on purpose; `engine.worker` puts a thread around it.
+Knows token ids only: no text, no HTTP, no metrics library.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from decoding.base import Decision
+from decoding.chooser import RowAsk, find_candidates
+from engine.config import EngineConfig
+from engine.decide import decide
+from engine.errors import DecodingFailed, EngineError, RequestTooLarge
+from engine.messages import (
+    EngineLimits,
+    EngineStats,
+    Event,
+    GenerationRequest,
+    RequestFailed,
+    RequestFinished,
+    Timings,
+    TokenEvent,
+)
+from engine.plan import Plan
+from engine.runner import Runner
+from engine.scheduler import Scheduler
+from engine.sequence import Group
+
+logger = logging.getLogger(__name__)
+
+
+class Engine:
+    """Continuous batching over one runner. Written to by one thread only."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        config: EngineConfig,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._runner = runner
+        self._config = config
+        self._clock = clock
+        self._scheduler = Scheduler(cache=runner.cache, config=config, clock=clock)
+        self._totals = _Totals()
+
+    @property
+    def limits(self) -> EngineLimits:
+        """What a request must fit into."""
+        return EngineLimits(
+            context_length=self._runner.context_length,
+            vocab_size=self._runner.vocab_size,
+            max_rows=self._config.max_rows,
+            max_cached_tokens=self._runner.cache.max_tokens,
+            block_size=self._config.block_size,
+        )
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a step would do anything."""
+        return bool(self._scheduler.running or self._scheduler.waiting)
+
+    def check(self, request: GenerationRequest) -> None:
+        """Refuse a request that could never run.
+
+        Raises:
+            RequestTooLarge: with the numbers that do not fit.
+        """
+        num_rows = request.strategy.num_rows
+        if num_rows > self._config.max_rows:
+            raise RequestTooLarge(
+                f"{num_rows} sequences at once exceed the {self._config.max_rows} rows of a step"
+            )
+        num_tokens = len(request.prompt_ids) + request.max_new_tokens
+        if num_tokens > self._runner.context_length:
+            raise RequestTooLarge(
+                f"{len(request.prompt_ids)} prompt tokens and {request.max_new_tokens} new ones "
+                f"exceed the model's context of {self._runner.context_length} tokens"
+            )
+        cache = self._runner.cache
+        needed = cache.max_tokens_of(num_rows, num_tokens)
+        if needed > cache.max_tokens:
+            raise RequestTooLarge(
+                f"{num_rows} sequences of {num_tokens} tokens need {needed} tokens of cache; "
+                f"it holds {cache.max_tokens}"
+            )
+
+    def add(self, request: GenerationRequest) -> list[Event]:
+        """Queue a request that `check` has let pass; its failure, if its strategy cannot start."""
+        try:
+            self._scheduler.add(request)
+        except Exception as error:
+            logger.exception("strategy %s cannot start", request.strategy.name)
+            self._totals.num_failures += 1
+            reason = f"strategy {request.strategy.name} cannot start: {type(error).__name__}"
+            return [RequestFailed(request_id=request.request_id, error=DecodingFailed(reason))]
+        return []
+
+    def cancel(self, request_id: str) -> None:
+        """Drop a request wherever it is; its room is free before the next step."""
+        group = self._scheduler.find(request_id)
+        if group is not None:
+            self._scheduler.drop(group)
+            self._totals.num_cancellations += 1
+
+    def step(self) -> list[Event]:
+        """Advance every scheduled group by one model call."""
+        plan = self._scheduler.plan()
+        if plan is None:
+            return []
+        logits = self._forward(plan)
+        outcomes = self._choose(plan, logits)
+        return self._commit(plan, outcomes)
+
+    def fail_running(self, error: EngineError) -> list[Event]:
+        """Give up all running groups after a failed step; waiting ones stay queued."""
+        return [self._fail(group, error) for group in list(self._scheduler.running)]
+
+    def fail_all(self, error: EngineError) -> list[Event]:
+        """Give up everything, when the engine closes."""
+        waiting = list(self._scheduler.waiting)
+        return self.fail_running(error) + [self._fail(group, error) for group in waiting]
+
+    def stats(self) -> EngineStats:
+        """A snapshot of gauges and totals."""
+        running = self._scheduler.running
+        return EngineStats(
+            num_running_sequences=sum(len(group.rows) for group in running),
+            num_running_requests=len(running),
+            num_waiting_requests=len(self._scheduler.waiting),
+            num_cached_tokens=self._runner.cache.num_used_tokens,
+            max_cached_tokens=self._runner.cache.max_tokens,
+            num_steps=self._totals.num_steps,
+            num_prompt_tokens=self._totals.num_prompt_tokens,
+            num_prompt_tokens_from_cache=self._totals.num_prompt_tokens_from_cache,
+            num_generated_tokens=self._totals.num_generated_tokens,
+            num_preemptions=self._scheduler.num_preemptions,
+            num_cancellations=self._totals.num_cancellations,
+            num_failures=self._totals.num_failures,
+            forward_seconds=self._totals.forward_seconds,
+            device_memory_bytes=self._runner.device_memory_bytes,
+        )
+
+    def _forward(self, plan: Plan) -> Tensor:
+        started = self._clock()
+        logits = self._runner.forward(plan)
+        self._totals.forward_seconds += self._clock() - started
+        self._totals.num_steps += 1
+        return logits
+
+    def _choose(self, plan: Plan, logits: Tensor) -> list[Decision | DecodingFailed]:
+        """Each stepping group's decision, or why it has none."""
+        asked = [RowAsk(row, group.ask) for group in plan.stepping for row in group.rows]
+        found = iter(find_candidates(logits, asked) if asked else ())
+        return [decide(group, [next(found) for _ in group.rows]) for group in plan.stepping]
+
+    def _commit(self, plan: Plan, outcomes: Sequence[Decision | DecodingFailed]) -> list[Event]:
+        """Write down what happened and say it; a group without a decision ends here."""
+        for group in plan.stepping:
+            if group.first_token_at is None:
+                self._totals.num_prompt_tokens += len(group.request.prompt_ids)
+                self._totals.num_prompt_tokens_from_cache += group.num_cached_tokens
+        decisions = [
+            outcome if isinstance(outcome, Decision) else Decision() for outcome in outcomes
+        ]
+        self._scheduler.commit(plan, decisions)
+        events: list[Event] = []
+        for group, outcome in zip(plan.stepping, outcomes, strict=True):
+            if isinstance(outcome, DecodingFailed):
+                self._totals.num_failures += 1
+                events.append(_failed(group, outcome))
+            else:
+                events.extend(self._report(group, outcome))
+        return events
+
+    def _report(self, group: Group, decision: Decision) -> list[Event]:
+        request_id = group.request.request_id
+        events: list[Event] = []
+        for emission in decision.emissions:
+            self._totals.num_generated_tokens += len(emission.token_ids)
+            events.append(
+                TokenEvent(
+                    request_id=request_id,
+                    index=emission.index,
+                    token_ids=emission.token_ids,
+                    logprobs=emission.logprobs,
+                )
+            )
+        if not decision.live:
+            timings = self._timings(group)
+            finished = RequestFinished(
+                request_id=request_id, sequences=decision.results, timings=timings
+            )
+            events.append(finished)
+        return events
+
+    def _timings(self, group: Group) -> Timings:
+        assert group.started_at is not None, "a group that chose was started"
+        assert group.first_token_at is not None, "a group that chose has a first token"
+        return Timings(
+            queue_seconds=group.started_at - group.submitted_at,
+            prefill_seconds=group.first_token_at - group.started_at,
+            decode_seconds=self._clock() - group.first_token_at,
+            num_cached_tokens=group.num_cached_tokens,
+            num_preemptions=group.num_preemptions,
+        )
+
+    def _fail(self, group: Group, error: EngineError) -> Event:
+        self._scheduler.drop(group)
+        self._totals.num_failures += 1
+        return _failed(group, error)
+
+
+@dataclass(slots=True)
+class _Totals:
+    """Running totals since the start."""
+
+    num_steps: int = 0
+    num_prompt_tokens: int = 0
+    num_prompt_tokens_from_cache: int = 0
+    num_generated_tokens: int = 0
+    num_cancellations: int = 0
+    num_failures: int = 0
+    forward_seconds: float = 0.0
+
+
+def _failed(group: Group, error: EngineError) -> RequestFailed:
+    return RequestFailed(request_id=group.request.request_id, error=error)

@@ -1,0 +1,48 @@
+"""What the engine can refuse or fail with.
+
+* EngineError
+  + RequestRefused (ValueError): the caller's mistake, raised by `EngineWorker.submit`
+    - RequestTooLarge: it could never fit, however long it waited
+  + QueueFull: too many requests wait; try again later
+  + EngineClosed: the engine is not running any more
+  + StepFailed: the model or the device failed during a step that held this request
+  + DecodingFailed: this request's strategy or stop check raised, or its logits were not finite
+  + UnsupportedModel: a model this runner cannot serve correctly, with the reason
+  + CacheTooSmall: the memory for keys and values does not hold one step
+"""
+
+
+class EngineError(Exception):
+    """Base of everything the engine raises on purpose."""
+
+
+class RequestRefused(EngineError, ValueError):
+    """The request is wrong in itself; sending it again will not help."""
+
+
+class RequestTooLarge(RequestRefused):
+    """Prompt, new tokens or rows exceed what the engine can hold even when empty."""
+
+
+class QueueFull(EngineError):
+    """The waiting queue has reached its bound."""
+
+
+class EngineClosed(EngineError):
+    """The worker has been closed or has died; nothing can be submitted."""
+
+
+class StepFailed(EngineError):
+    """A model call failed; every request that was running when it did gets this."""
+
+
+class DecodingFailed(EngineError):
+    """Choosing tokens failed for this one request; its neighbours are not affected."""
+
+
+class UnsupportedModel(EngineError):
+    """The model loads but would not be served correctly; the message says why."""
+
+
+class CacheTooSmall(EngineError):
+    """Not enough memory for keys and values; the message gives the numbers."""

@@ -1,0 +1,97 @@
+"""Everything that crosses the border between the engine and the app. All frozen, no torch.
+
+The app builds `GenerationRequest`s, valid by construction, and receives events: `TokenEvent`s
+while tokens become certain, then exactly one `RequestFinished` or `RequestFailed` a request,
+unless it was cancelled: a cancelled request gets no further event.
+"""
+
+from dataclasses import dataclass, field
+
+from decoding.base import Hypothesis, StopCheck, Strategy
+from engine.errors import EngineError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationRequest:
+    """One prompt to continue. `prompt_ids` is not empty and its ids are in the vocabulary."""
+
+    request_id: str
+    prompt_ids: tuple[int, ...]
+    strategy: Strategy
+    max_new_tokens: int
+    seed: int
+    eos_token_ids: frozenset[int] = frozenset()
+    stop: StopCheck | None = None
+    cache_salt: str = ""  # prompts share cached prefixes only under the same salt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timings:
+    """Where a request's time went. Seconds on the engine's monotonic clock."""
+
+    queue_seconds: float  # submitted until first scheduled
+    prefill_seconds: float  # first scheduled until the first step that chose a token
+    decode_seconds: float  # from there until finished
+    num_cached_tokens: int  # prompt tokens whose keys and values were already cached
+    num_preemptions: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenEvent:
+    """Tokens of sequence `index` that are certain. Beams: the prefix all candidates share."""
+
+    request_id: str
+    index: int
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestFinished:
+    """The complete answer: `sequences` in order of index, beams best first."""
+
+    request_id: str
+    sequences: tuple[Hypothesis, ...]
+    timings: Timings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestFailed:
+    """The request ended without an answer; others are not affected unless they get one too."""
+
+    request_id: str
+    error: EngineError
+
+
+Event = TokenEvent | RequestFinished | RequestFailed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineLimits:
+    """What a request must fit into; the app refuses what does not before it submits."""
+
+    context_length: int  # prompt plus new tokens, in tokens
+    vocab_size: int
+    max_rows: int  # rows one step can hold, so the most beams or samples of a request
+    max_cached_tokens: int  # tokens the KV cache can hold in all
+    block_size: int  # tokens a KV block holds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStats:
+    """A snapshot of gauges and running totals, taken after each step."""
+
+    num_running_sequences: int = 0
+    num_running_requests: int = 0
+    num_waiting_requests: int = 0
+    num_cached_tokens: int = 0  # KV slots in use by live sequences, in tokens
+    max_cached_tokens: int = 0
+    num_steps: int = 0
+    num_prompt_tokens: int = 0
+    num_prompt_tokens_from_cache: int = 0
+    num_generated_tokens: int = 0  # tokens decided, one a row and step
+    num_preemptions: int = 0
+    num_cancellations: int = 0
+    num_failures: int = 0
+    forward_seconds: float = 0.0  # time spent in the model, all steps
+    device_memory_bytes: int = field(default=0)  # allocated on the accelerator; 0 on a CPU

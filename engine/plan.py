@@ -1,0 +1,32 @@
+"""What one step computes: rows with their token ranges, and which groups choose a token after it.
+
+Written by the scheduler, read by the runner (which tokens, which logits) and by the engine
+(whose decoders get them). Frozen; no torch.
+"""
+
+from dataclasses import dataclass
+
+from engine.sequence import Group, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRow:
+    """Tokens [start, end) of a sequence are computed in this step."""
+
+    sequence: Sequence
+    start: int
+    end: int
+    wants_logits: bool  # the range reaches the newest token of a group that steps
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One step. Logits come back for the rows that want them, in the order of `rows`."""
+
+    rows: tuple[PlannedRow, ...]
+    stepping: tuple[Group, ...]  # groups whose rows all reach their end, in the order of `rows`
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens the model computes in this step."""
+        return sum(row.end - row.start for row in self.rows)

@@ -1,0 +1,35 @@
+"""The protocol of a model runner: the one thing in the engine that touches a model.
+
+`torch_runner.TorchRunner` implements it. A runner owns its KV cache because the layout is its own;
+the scheduler accounts in it through `KVCache`.
+"""
+
+from typing import Protocol
+
+from torch import Tensor
+
+from engine.kv_cache import KVCache
+from engine.plan import Plan
+
+
+class Runner(Protocol):
+    """Computes the planned tokens and hands back the logits that are wanted."""
+
+    @property
+    def cache(self) -> KVCache:
+        """Accounting of the runner's own cache."""
+
+    @property
+    def context_length(self) -> int:
+        """The longest sequence the model can continue, in tokens."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Width of the logits."""
+
+    @property
+    def device_memory_bytes(self) -> int:
+        """Memory allocated on the accelerator; 0 on a CPU."""
+
+    def forward(self, plan: Plan) -> Tensor:
+        """Logits [rows that want them, vocab], in plan order; the cache's tensors are updated."""

@@ -1,0 +1,220 @@
+"""Who runs, who waits, who is preempted. Arithmetic on integers; no torch, no clock of its own.
+
+The engine calls `plan` before each step and `commit` after it; `add` and `cancel` come between.
+Oldest first, always: decoding groups get their tokens before any prompt, prompts are computed in
+chunks with what is left of the step's budget, waiting groups are admitted in order without
+overtaking, and when the cache is full the youngest running group gives up its room and is computed
+again later. It is the only writer of groups and sequences.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import count
+
+from decoding.base import Continuation, Decision, Task
+from engine.config import EngineConfig
+from engine.kv_cache import KVCache
+from engine.messages import GenerationRequest
+from engine.plan import Plan, PlannedRow
+from engine.sequence import Group, first_row, fork, num_reserved
+from engine.sequence import Sequence as Row
+
+
+class Scheduler:
+    """Plans steps over running groups and the queue of waiting ones, both in order of arrival."""
+
+    def __init__(self, *, cache: KVCache, config: EngineConfig, clock: Callable[[], float]) -> None:
+        self._cache = cache
+        self._config = config
+        self._clock = clock
+        self._arrivals = count()
+        self._sequence_ids = count()
+        self.waiting: list[Group] = []
+        self.running: list[Group] = []
+        self.num_preemptions = 0
+
+    def add(self, request: GenerationRequest) -> None:
+        """Queue a request that fits the engine's limits; a strategy that raises is not queued."""
+        task = Task(
+            max_new_tokens=request.max_new_tokens,
+            seed=request.seed,
+            eos_token_ids=request.eos_token_ids,
+            stop=request.stop,
+        )
+        decoder = request.strategy.start(task)
+        group = Group(
+            request=request,
+            decoder=decoder,
+            ask=decoder.ask,
+            arrival=next(self._arrivals),
+            submitted_at=self._clock(),
+            rows=first_row(request, next(self._sequence_ids)),
+        )
+        self.waiting.append(group)
+
+    def find(self, request_id: str) -> Group | None:
+        """The group of a request that has not ended."""
+        for group in (*self.running, *self.waiting):
+            if group.request.request_id == request_id:
+                return group
+        return None
+
+    def drop(self, group: Group) -> None:
+        """End a group, wherever it is, and free its room."""
+        for row in group.rows:
+            self._cache.release(row.id)
+        if group in self.running:
+            self.running.remove(group)
+        else:
+            self.waiting.remove(group)
+
+    def plan(self) -> Plan | None:
+        """The next step, or None if there is nothing to do."""
+        step = _Step(self._config.max_step_tokens)
+        for group in [group for group in self.running if group.is_decoding]:
+            if group in self.running:  # not preempted by an older one meanwhile
+                self._plan_running(group, step)
+        for group in [group for group in self.running if not group.is_decoding]:
+            if group in self.running:
+                self._plan_running(group, step)
+        if not step.is_short_of_room:
+            self._admit(step)
+        return step.plan()
+
+    def commit(self, plan: Plan, decisions: Sequence[Decision]) -> None:
+        """Record what a step computed and what each stepping group decided, in plan order."""
+        for planned in plan.rows:
+            row = planned.sequence
+            row.num_computed = planned.end
+            self._cache.mark_computed(row.id, planned.end, row.tokens_between)
+        for group, decision in zip(plan.stepping, decisions, strict=True):
+            if group.first_token_at is None:
+                group.first_token_at = self._clock()
+            if decision.live:
+                self._continue(group, decision.live)
+            else:
+                self.drop(group)
+
+    def _plan_running(self, group: Group, step: "_Step") -> None:
+        """Plan a running group's next tokens, preempting younger groups if the cache is full."""
+        wanted = step.ranges(group)
+        for row, start, end in wanted:
+            while not self._cache.reserve(row.id, start, end):
+                step.is_short_of_room = True
+                victim = self._youngest_after(group, step)
+                if victim is None:
+                    if group.is_decoding:
+                        self._preempt(group)
+                    return
+                self._preempt(victim)
+        step.take(group, wanted)
+
+    def _youngest_after(self, group: Group, step: "_Step") -> Group | None:
+        for candidate in reversed(self.running):
+            if candidate.arrival <= group.arrival:
+                return None
+            if candidate not in step.planned:
+                return candidate
+        return None
+
+    def _preempt(self, group: Group) -> None:
+        """Take a group's room away; it waits in front of all younger ones to be computed again."""
+        for row in group.rows:
+            self._cache.release(row.id)
+            row.num_computed = 0
+        self.running.remove(group)
+        group.num_preemptions += 1
+        self.num_preemptions += 1
+        place = sum(other.arrival < group.arrival for other in self.waiting)
+        self.waiting.insert(place, group)
+
+    def _admit(self, step: "_Step") -> None:
+        """Start waiting groups in order while rows, room and budget last."""
+        while self.waiting and step.budget > 0:
+            group = self.waiting[0]
+            free_rows = self._config.max_rows - num_reserved(self.running)
+            if group.num_reserved_rows > free_rows or not self._open(group):
+                return
+            self.waiting.pop(0)
+            self.running.append(group)
+            self.running.sort(key=lambda member: member.arrival)
+            if group.started_at is None:
+                group.started_at = self._clock()
+                group.num_cached_tokens = group.rows[0].num_computed
+            self._plan_running(group, step)
+
+    def _open(self, group: Group) -> bool:
+        """Adopt known prefixes; go on only if all the rest fits, with a block a row to spare."""
+        salt = group.request.cache_salt
+        for row in group.rows:
+            row.num_computed = self._cache.match_prefix(row.id, row.token_ids, salt)
+        spare = group.num_reserved_rows * self._config.block_size
+        if self._cache.can_reserve(group.num_remaining + spare) or not self.running:
+            return True
+        for row in group.rows:
+            self._cache.release(row.id)
+            row.num_computed = 0
+        return False
+
+    def _continue(self, group: Group, live: Sequence[Continuation]) -> None:
+        """Give the group the rows of its next step; a parent's last child takes over its place."""
+        last_child = {continuation.parent: at for at, continuation in enumerate(live)}
+        rows = []
+        for at, continuation in enumerate(live):
+            row = group.rows[continuation.parent]
+            if last_child[continuation.parent] != at:
+                row = self._fork(row)
+            rows.append(row)
+        for parent, row in enumerate(group.rows):
+            if parent not in last_child:
+                self._cache.release(row.id)
+        for row, continuation in zip(rows, live, strict=True):
+            row.index = continuation.index
+            row.generated_ids.append(continuation.token_id)
+            row.logprobs.append(continuation.logprob)
+        group.rows = rows
+        group.ask = group.decoder.ask
+
+    def _fork(self, parent: Row) -> Row:
+        child = fork(parent, next(self._sequence_ids))
+        self._cache.fork(parent.id, child.id)
+        return child
+
+
+class _Step:
+    """A plan in the making: the budget that is left and the rows taken so far."""
+
+    def __init__(self, budget: int) -> None:
+        self.budget = budget
+        self.is_short_of_room = False  # then nobody new is admitted: the older ones come first
+        self.planned: list[Group] = []
+        self._stepping: list[Group] = []
+        self._rows: list[PlannedRow] = []
+
+    def ranges(self, group: Group) -> list[tuple[Row, int, int]]:
+        """What to compute of a group: all of it if the budget holds it, else a chunk of one row.
+
+        A chunk leaves the newest token of a row for the step in which the whole group chooses.
+        """
+        if group.num_remaining <= self.budget:
+            return [(row, row.num_computed, row.num_tokens) for row in group.rows]
+        for row in group.rows:
+            if row.num_remaining > 1 and self.budget > 0:
+                length = min(row.num_remaining - 1, self.budget)
+                return [(row, row.num_computed, row.num_computed + length)]
+        return []
+
+    def take(self, group: Group, ranges: Sequence[tuple[Row, int, int]]) -> None:
+        """Put ranges whose room is reserved into the plan."""
+        is_whole = sum(end - start for _, start, end in ranges) == group.num_remaining
+        for row, start, end in ranges:
+            self._rows.append(PlannedRow(row, start, end, wants_logits=is_whole))
+            self.budget -= end - start
+        if is_whole:
+            self._stepping.append(group)
+        self.planned.append(group)
+
+    def plan(self) -> Plan | None:
+        """The finished plan, or None if it is empty."""
+        if not self._rows:
+            return None
+        return Plan(rows=tuple(self._rows), stepping=tuple(self._stepping))

@@ -1,0 +1,155 @@
+"""The self-test at load: does this very model come out right on a flat, ragged, paged batch?
+
+A list of architectures would be wrong the day one changes, and some run and are silently wrong
+(BLOOM's ALiBi), so the torch runner compares every model it loads with the model's own forward
+pass: prompts of different lengths, one of them in two chunks, then a decoding step. What short
+prompts cannot show (windows, position scaling) is checked against the model's config.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from engine.errors import UnsupportedModel
+from engine.paged_cache import PagedCache
+from engine.plan import Plan, PlannedRow
+from engine.runner import Runner
+from engine.sequence import Sequence
+
+PROMPT_LENGTHS = (5, 40, 23)
+LONGEST_TRIED = 256  # windows up to this long are crossed by a prompt
+TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}  # of the logits' standard deviation
+HALF_TOLERANCE = 0.25
+
+
+def check_model_runs_flat(
+    module: PreTrainedModel, runner: Runner, cache: PagedCache, use_paged: Callable[[], None]
+) -> None:
+    """Compare the runner with the module's plain forward, then leave the module paged.
+
+    The module comes with its plain attention; `use_paged` switches it.
+
+    Raises:
+        UnsupportedModel: the two differ by more than rounding.
+    """
+    prompts = _prompts(module, runner.context_length)
+    with torch.inference_mode():
+        expected = [
+            _plain_logits(module, ids) for prompt in prompts for ids in (prompt[:-1], prompt)
+        ]
+    use_paged()
+    found = _flat_logits(runner, cache, prompts)
+    for want, got in zip(expected, found, strict=True):
+        error = (want - got).abs().max().item() / max(want.std().item(), 1e-6)
+        if not error <= TOLERANCE.get(module.dtype, HALF_TOLERANCE):
+            raise UnsupportedModel(
+                f"{type(module).__name__} gives other logits on a flat batch than by itself "
+                f"(off by {error:.2g} standard deviations), so it would be served wrongly"
+            )
+
+
+def check_windows(
+    module: PreTrainedModel, windows: Mapping[int, int | None], context_length: int
+) -> None:
+    """Make sure the windows that attention is told of are those that the config speaks of.
+
+    Raises:
+        UnsupportedModel: a layer attends in a way that the paged attention is not told of.
+    """
+    config = module.config.get_text_config()
+    kinds = getattr(config, "layer_types", None)
+    for layer, window in windows.items():
+        kind = kinds[layer] if kinds else None
+        if kind == "chunked_attention":
+            raise UnsupportedModel(f"layer {layer} uses chunked attention, which is not supported")
+        wanted = _configured_window(config, kind)
+        if wanted is not None and wanted >= context_length:
+            wanted = None
+        told = None if window is not None and window >= context_length else window
+        if told != wanted:
+            raise UnsupportedModel(
+                f"layer {layer} of {type(module).__name__} tells its attention of a window of "
+                f"{told} tokens, while its config says {wanted}"
+            )
+
+
+def usable_context(module: PreTrainedModel, context_length: int) -> int:
+    """The context in which a token's rotary angles depend on nothing but its own position.
+
+    "dynamic" and "longrope" scaling change all angles once one sequence passes the original
+    context, which keys that are cached already cannot follow.
+    """
+    config = module.config.get_text_config()
+    for scaling in _rope_scalings(config):
+        if scaling.get("rope_type", scaling.get("type")) in ("dynamic", "longrope"):
+            original = scaling.get("original_max_position_embeddings") or getattr(
+                config, "original_max_position_embeddings", config.max_position_embeddings
+            )
+            return min(context_length, int(original))
+    return context_length
+
+
+def _configured_window(config: Any, kind: str | None) -> int | None:  # noqa: ANN401  any config
+    window: int | None = getattr(config, "sliding_window", None)
+    if kind is not None:
+        return window if kind == "sliding_attention" else None
+    return window if getattr(config, "use_sliding_window", True) else None
+
+
+def _rope_scalings(config: Any) -> list[dict[str, Any]]:  # noqa: ANN401  any config
+    scalings = []
+    for name in ("rope_parameters", "rope_scaling"):
+        value = getattr(config, name, None)
+        if isinstance(value, dict):
+            scalings += [value, *(part for part in value.values() if isinstance(part, dict))]
+    return scalings
+
+
+def _prompts(module: PreTrainedModel, context_length: int) -> list[list[int]]:
+    window = _configured_window(module.config.get_text_config(), None) or 0
+    short, long, middle = PROMPT_LENGTHS
+    if long <= window < LONGEST_TRIED:
+        long = window + window // 2
+    vocab_size = module.config.get_text_config().vocab_size
+    generator = torch.Generator().manual_seed(0)
+    return [
+        torch.randint(vocab_size, (min(length, context_length),), generator=generator).tolist()
+        for length in (short, long, middle)
+    ]
+
+
+def _plain_logits(module: PreTrainedModel, token_ids: list[int]) -> Tensor:
+    inputs = torch.tensor([token_ids], device=module.device)
+    logits: Tensor = module(input_ids=inputs, use_cache=False).logits[0, -1]
+    return logits.float().cpu()
+
+
+def _flat_logits(runner: Runner, cache: PagedCache, prompts: list[list[int]]) -> list[Tensor]:
+    """Logits after each prompt without its last token, and after all of it: in prompt order.
+
+    Three ragged steps: chunks of every prompt; the rest of each but the last token; that token.
+    """
+    sequences = [Sequence(id=at, prompt_ids=tuple(ids)) for at, ids in enumerate(prompts)]
+    for sequence in sequences:
+        cache.match_prefix(sequence.id, (), "self-test")
+    before_last, last = [], []
+    _run(runner, cache, [(row, 0, row.num_tokens // 2) for row in sequences])
+    before_last = _run(
+        runner, cache, [(row, row.num_tokens // 2, row.num_tokens - 1) for row in sequences]
+    )
+    last = _run(runner, cache, [(row, row.num_tokens - 1, row.num_tokens) for row in sequences])
+    for sequence in sequences:
+        cache.release(sequence.id)
+    return [logits for pair in zip(before_last, last, strict=True) for logits in pair]
+
+
+def _run(
+    runner: Runner, cache: PagedCache, ranges: list[tuple[Sequence, int, int]]
+) -> list[Tensor]:
+    for sequence, start, end in ranges:
+        assert cache.reserve(sequence.id, start, end), "an empty cache holds the self-test"
+    rows = tuple(PlannedRow(*row, wants_logits=True) for row in ranges)
+    return list(runner.forward(Plan(rows=rows, stepping=())).float().cpu())

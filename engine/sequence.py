@@ -1,0 +1,98 @@
+"""A sequence (one row of the batch) and the group of sequences that one request owns.
+
+Both are written by the scheduler only; the runner and decoding read them. Token ids here are the
+truth: whatever the cache holds can be computed again from them. No torch.
+"""
+
+from collections.abc import Sequence as Rows
+from dataclasses import dataclass, field
+
+from decoding.base import Ask, Decoder
+from engine.messages import GenerationRequest
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """One row: a prompt and the tokens chosen for it so far. Satisfies `DecodingRow`."""
+
+    id: int  # unique in the engine; the cache's key
+    prompt_ids: tuple[int, ...]
+    index: int = 0  # which of the request's sequences; for beams its rank
+    generated_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    num_computed: int = 0  # leading tokens whose keys and values are in the cache
+
+    @property
+    def token_ids(self) -> list[int]:
+        """Prompt and generated tokens, oldest first."""
+        return [*self.prompt_ids, *self.generated_ids]
+
+    @property
+    def num_tokens(self) -> int:
+        """Prompt and generated tokens, counted."""
+        return len(self.prompt_ids) + len(self.generated_ids)
+
+    @property
+    def num_remaining(self) -> int:
+        """Tokens to compute before the next one can be chosen; 1 while decoding."""
+        return self.num_tokens - self.num_computed
+
+    def tokens_between(self, start: int, end: int) -> list[int]:
+        """Token ids at positions [start, end)."""
+        num_prompt = len(self.prompt_ids)
+        if start >= num_prompt:
+            return self.generated_ids[start - num_prompt : end - num_prompt]
+        return [*self.prompt_ids[start:end], *self.generated_ids[: max(0, end - num_prompt)]]
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """All sequences of one request, planned together or not at all."""
+
+    request: GenerationRequest
+    decoder: Decoder
+    ask: Ask  # what the decoder wants of the coming step
+    arrival: int  # order of submission; the oldest is served first
+    submitted_at: float
+    rows: list[Sequence]
+    started_at: float | None = None  # first scheduled
+    first_token_at: float | None = None
+    num_cached_tokens: int = 0
+    num_preemptions: int = 0
+
+    @property
+    def num_reserved_rows(self) -> int:
+        """Rows kept free for this request while it is admitted."""
+        return self.request.strategy.num_rows
+
+    @property
+    def num_remaining(self) -> int:
+        """Tokens to compute, over all rows, before the group can choose again."""
+        return sum(row.num_remaining for row in self.rows)
+
+    @property
+    def is_decoding(self) -> bool:
+        """Every row needs only its newest token computed."""
+        return all(row.num_remaining == 1 for row in self.rows)
+
+
+def first_row(request: GenerationRequest, sequence_id: int) -> list[Sequence]:
+    """The single row every group starts with."""
+    return [Sequence(id=sequence_id, prompt_ids=request.prompt_ids)]
+
+
+def fork(parent: Sequence, sequence_id: int) -> Sequence:
+    """A copy of a row under a new id, before either gets its next token."""
+    return Sequence(
+        id=sequence_id,
+        prompt_ids=parent.prompt_ids,
+        index=parent.index,
+        generated_ids=parent.generated_ids.copy(),
+        logprobs=parent.logprobs.copy(),
+        num_computed=parent.num_computed,
+    )
+
+
+def num_reserved(groups: Rows[Group]) -> int:
+    """Rows the given groups may fill."""
+    return sum(group.num_reserved_rows for group in groups)

@@ -1,0 +1,136 @@
+"""The torch runner: any causal LM of transformers, unmodified, on a flat batch of many sequences.
+
+Built by the composition root with `TorchRunner.load`, which proves by a self-test that this very
+model comes out right this way, or refuses it. Owns the paged cache and its tensors. Runs on CPU
+and CUDA; it is the reference for correctness everywhere.
+"""
+
+import inspect
+from functools import partial
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from engine.cache_size import num_cache_blocks
+from engine.config import EngineConfig
+from engine.errors import UnsupportedModel
+from engine.flat_batch import build_flat_batch
+from engine.kv_store import KVStore
+from engine.paged_attention import ATTENTION_NAME, LayerProbe, register_paged_attention
+from engine.paged_cache import PagedCache
+from engine.plan import Plan
+from engine.self_test import check_model_runs_flat, check_windows, usable_context
+
+
+class TorchRunner:
+    """Runs a module over planned rows. Used on the engine thread only, once loaded."""
+
+    def __init__(
+        self, module: PreTrainedModel, *, cache: PagedCache, store: KVStore, context_length: int
+    ) -> None:
+        self._module = module
+        self._cache = cache
+        self._store = store
+        self._context_length = context_length
+        self._device = module.device
+        self._can_select_logits = "logits_to_keep" in inspect.signature(module.forward).parameters
+
+    @classmethod
+    def load(
+        cls, module: PreTrainedModel, config: EngineConfig, *, context_length: int
+    ) -> "TorchRunner":
+        """Switch a module in eval mode to paged attention, make its cache, prove that it works.
+
+        Raises:
+            UnsupportedModel: the module cannot run this way, or comes out different.
+            CacheTooSmall: the memory for keys and values does not hold one step.
+        """
+        plain_attention = module.config._attn_implementation
+        register_paged_attention()
+        _set_attention(module, ATTENTION_NAME)
+        probe = _probe_layers(module)
+        context_length = usable_context(module, context_length)
+        check_windows(module, probe.windows, context_length)
+        num_blocks = num_cache_blocks(
+            probe.shapes.values(),
+            config,
+            dtype=module.dtype,
+            device=module.device,
+            context_length=context_length,
+        )
+        store = KVStore(
+            probe.shapes,
+            num_blocks=num_blocks,
+            block_size=config.block_size,
+            dtype=module.dtype,
+            device=module.device,
+        )
+        cache = PagedCache(num_blocks=num_blocks, block_size=config.block_size)
+        runner = cls(module, cache=cache, store=store, context_length=context_length)
+        _set_attention(module, plain_attention)
+        use_paged = partial(_set_attention, module, ATTENTION_NAME)
+        check_model_runs_flat(module, runner, cache, use_paged)
+        return runner
+
+    @property
+    def cache(self) -> PagedCache:
+        """Accounting of the paged cache."""
+        return self._cache
+
+    @property
+    def context_length(self) -> int:
+        """The longest sequence the model can continue, in tokens."""
+        return self._context_length
+
+    @property
+    def vocab_size(self) -> int:
+        """Width of the logits."""
+        return int(self._module.config.get_text_config().vocab_size)
+
+    @property
+    def device_memory_bytes(self) -> int:
+        """Memory torch has allocated on the accelerator; 0 on a CPU."""
+        if self._device.type != "cuda":
+            return 0
+        return torch.cuda.memory_allocated(self._device)
+
+    def forward(self, plan: Plan) -> Tensor:
+        """Logits [rows that want them, vocab] after computing the plan's tokens."""
+        batch = build_flat_batch(plan, self._cache, self._store, self._device)
+        with torch.inference_mode():
+            self._store.copy_blocks(self._cache.take_copies())
+            return self._logits(
+                batch.logits_at,
+                input_ids=batch.token_ids,
+                position_ids=batch.positions,
+                flat_batch=batch,
+            )
+
+    def _logits(self, at: Tensor, **inputs: object) -> Tensor:
+        if self._can_select_logits:
+            logits = self._module(**inputs, use_cache=False, logits_to_keep=at).logits
+        else:
+            logits = self._module(**inputs, use_cache=False).logits[:, at]
+        result: Tensor = logits[0]
+        return result
+
+
+def _set_attention(module: PreTrainedModel, name: str) -> None:
+    module.set_attn_implementation(name)
+    if module.config._attn_implementation != name:
+        raise UnsupportedModel(
+            f"{type(module).__name__} does not route its attention through transformers' "
+            "attention interface"
+        )
+
+
+def _probe_layers(module: PreTrainedModel) -> LayerProbe:
+    """Run one token through the module to see which layers attend, and how wide they are."""
+    probe = LayerProbe()
+    one = torch.ones((1, 1), dtype=torch.int64, device=module.device)
+    with torch.inference_mode():
+        module(input_ids=one, position_ids=one - 1, use_cache=False, flat_batch=probe)
+    if not probe.shapes:
+        raise UnsupportedModel(f"{type(module).__name__} has no attention layers to cache")
+    return probe
