@@ -70,8 +70,8 @@ def paged_attention(  # noqa: PLR0913  the signature is transformers'
     if isinstance(flat_batch, LayerProbe):
         return flat_batch.note(layer, query, key, value, sliding_window), None
     keys, values = flat_batch.store.layer(layer)
-    keys[flat_batch.slots] = key[0].transpose(0, 1)
-    values[flat_batch.slots] = value[0].transpose(0, 1)
+    keys.index_copy_(0, flat_batch.slots, key[0].transpose(0, 1))
+    values.index_copy_(0, flat_batch.slots, value[0].transpose(0, 1))
     scoring = _Scoring(
         scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
         window=sliding_window,
@@ -79,7 +79,8 @@ def paged_attention(  # noqa: PLR0913  the signature is transformers'
     )
     output = query.new_empty(query.shape[2], query.shape[1], value.shape[-1])
     for span in flat_batch.spans:
-        output[span.at] = _attend(query[0], keys, values, span, scoring)
+        attended = _attend(query[0], keys, values, span, scoring)
+        output.index_copy_(0, span.at.flatten(), attended.flatten(0, 1))
     return output[None], None
 
 
@@ -98,10 +99,11 @@ def _attend(query: Tensor, keys: Tensor, values: Tensor, span: Span, scoring: _S
     num_heads, num_kv_heads = query.shape[0], keys.shape[1]
     groups = num_heads // num_kv_heads
     # Query heads that share a key head become more queries of that head: [R, kv, groups * Q, dim].
-    q = query[:, span.at].view(num_kv_heads, groups, num_rows, num_queries, -1)
+    q = query.index_select(1, span.at.flatten())
+    q = q.view(num_kv_heads, groups, num_rows, num_queries, -1)
     q = q.permute(2, 0, 1, 3, 4).flatten(2, 3)
-    k = keys[span.context].transpose(1, 2)  # [R, kv, L, dim]
-    v = values[span.context].transpose(1, 2)
+    k = _gather(keys, span.context)
+    v = _gather(values, span.context)
     mask = span.mask(scoring.window, groups if num_queries > 1 else 1)
     if scoring.softcap is None:
         attended = functional.scaled_dot_product_attention(
@@ -111,6 +113,15 @@ def _attend(query: Tensor, keys: Tensor, values: Tensor, span: Span, scoring: _S
         attended = _capped_attention(q, k, v, mask, scoring.scale, scoring.softcap)
     attended = attended.reshape(num_rows, num_heads, num_queries, -1)
     return attended.transpose(1, 2)
+
+
+def _gather(slots: Tensor, context: Tensor) -> Tensor:
+    """Tokens of `slots` [slots, kv, dim] at `context` [R, L], as [R, kv, L, dim].
+
+    `index_select` copies whole tokens and is several times faster than indexing on a CPU.
+    """
+    tokens = slots.index_select(0, context.flatten())
+    return tokens.view(*context.shape, *slots.shape[1:]).transpose(1, 2)
 
 
 def _capped_attention(
