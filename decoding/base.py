@@ -51,6 +51,9 @@ class MostLikely:
 
     processing: Processing
 
+    def __post_init__(self) -> None:
+        _check_ask(self.processing)
+
 
 @dataclass(frozen=True, slots=True)
 class Draw:
@@ -64,7 +67,9 @@ class Draw:
     count: int = 1
 
     def __post_init__(self) -> None:
-        _check_count(self.count)
+        _check_ask(self.processing, self.count)
+        if not 0 <= self.seed < 2**64:
+            raise ValueError(f"seed is {self.seed}; it must be in [0, 2**64)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,7 @@ class Best:
     count: int
 
     def __post_init__(self) -> None:
-        _check_count(self.count)
+        _check_ask(self.processing, self.count)
 
 
 Ask = MostLikely | Draw | Best
@@ -183,6 +188,9 @@ class Strategy(Protocol):
         """Begin decoding one request."""
 
 
-def _check_count(count: int) -> None:
+def _check_ask(processing: Processing, count: int = 1) -> None:
+    """Asks of plugins are checked here, before the shared maths would fail for the whole batch."""
+    if not isinstance(processing, Processing):
+        raise TypeError(f"processing is {processing!r}, not a Processing")
     if count < 1:
         raise ValueError(f"count is {count}; a row gives at least one candidate")

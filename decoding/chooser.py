@@ -13,6 +13,7 @@ from torch import Tensor
 
 from decoding.base import Ask, Best, Candidate, DecodingRow, Draw, MostLikely
 from decoding.draw import draw_tokens
+from decoding.normaliser import log_normaliser
 from decoding.processors.chain import process
 from decoding.randomness import uniform
 
@@ -27,19 +28,20 @@ class RowAsk:
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
-    """Candidates of some rows: token ids and scores, both [rows, count]."""
+    """Candidates of some rows: token ids and scores, both [rows, count]; which rows have any."""
 
     token_ids: Tensor
     scores: Tensor
+    is_usable: Tensor  # [rows] bool
 
 
 def find_candidates(logits: Tensor, asked: Sequence[RowAsk]) -> list[tuple[Candidate, ...]]:
     """Candidates for each row of `logits` [rows, vocab], best or drawn first.
 
-    A row whose logits hold NaN, or no finite maximum, gets none.
+    A row gets none if its logits, or its scores after processing, hold NaN or no finite maximum.
     """
     logits = logits.float()
-    normaliser = torch.logsumexp(logits, dim=1, keepdim=True)  # [rows, 1]
+    normaliser = log_normaliser(logits)  # [rows, 1]
     finite = torch.isfinite(normaliser).flatten().tolist()
     found: list[tuple[Candidate, ...]] = [()] * len(asked)
     for members in _by_kind(asked, finite):
@@ -70,6 +72,8 @@ def _take(logits: Tensor, normaliser: Tensor, asked: Sequence[RowAsk]) -> _Taken
         [entry.row for entry in asked],
         [entry.ask.processing for entry in asked],
     )
+    is_usable = torch.isfinite(scores.amax(dim=1))
+    scores = scores.masked_fill(~is_usable[:, None], 0.0)
     if isinstance(asked[0].ask, MostLikely):
         token_ids = scores.argmax(dim=1, keepdim=True)
     elif isinstance(asked[0].ask, Best):
@@ -77,7 +81,7 @@ def _take(logits: Tensor, normaliser: Tensor, asked: Sequence[RowAsk]) -> _Taken
         token_ids = torch.topk(scores, count, dim=1).indices
     else:
         token_ids = draw_tokens(scores, [_uniforms(entry) for entry in asked])
-    return _Taken(token_ids, scores.gather(1, token_ids))
+    return _Taken(token_ids, scores.gather(1, token_ids), is_usable)
 
 
 def _uniforms(entry: RowAsk) -> list[float]:
@@ -90,5 +94,11 @@ def _uniforms(entry: RowAsk) -> list[float]:
 
 
 def _candidates(taken: _Taken, logprobs: Tensor) -> list[tuple[Candidate, ...]]:
-    columns = zip(taken.token_ids.tolist(), logprobs.tolist(), taken.scores.tolist(), strict=True)
-    return [tuple(map(Candidate, *row)) for row in columns]
+    columns = zip(
+        taken.is_usable.tolist(),
+        taken.token_ids.tolist(),
+        logprobs.tolist(),
+        taken.scores.tolist(),
+        strict=True,
+    )
+    return [tuple(map(Candidate, *row)) if is_usable else () for is_usable, *row in columns]

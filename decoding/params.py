@@ -36,7 +36,7 @@ MinP = Annotated[
 ]
 RepetitionPenalty = Annotated[
     float,
-    Gt(0.0),
+    Ge(0.01),
     Le(100.0),
     Doc("Above 1 makes tokens of the prompt and the text so far less likely; 1 changes nothing."),
 ]

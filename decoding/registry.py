@@ -39,8 +39,11 @@ def load_strategies() -> dict[str, type[Strategy]]:
     """
     strategies = dict(STRATEGIES)
     for entry_point in entry_points(group=ENTRY_POINT_GROUP):
-        strategy = entry_point.load()
         origin = f"entry point {entry_point.value!r}"
+        try:
+            strategy = entry_point.load()
+        except (ImportError, AttributeError, SyntaxError) as error:
+            raise InvalidStrategy(f"{origin} cannot be imported: {error}") from error
         missing = [
             name
             for name in ("name", "is_deterministic", "num_rows", "num_results", "start")

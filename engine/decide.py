@@ -1,41 +1,73 @@
 """One group's decision, with its failures kept to itself.
 
-Strategies and stop checks may come from other packages, so whatever they raise, and whatever
-impossible decision they make, ends their own request and no other.
+Strategies and stop checks may come from other packages, so whatever they raise, and whatever they
+answer that cannot be carried out, ends their own request and no other.
 """
 
 import logging
 from collections.abc import Sequence
 
-from decoding.base import Candidate, Decision
+from decoding.base import Ask, Candidate, Continuation, Decision, Emission, Hypothesis
 from engine.errors import DecodingFailed
 from engine.sequence import Group
 
 logger = logging.getLogger(__name__)
 
 
-def decide(group: Group, found: Sequence[Sequence[Candidate]]) -> Decision | DecodingFailed:
-    """Let the group's decoder continue it with the candidates `found` for each of its rows."""
+class ImpossibleAnswer(Exception):
+    """A decoder's answer that the engine cannot carry out."""
+
+
+def decide(
+    group: Group, found: Sequence[Sequence[Candidate]], vocab_size: int
+) -> Decision | DecodingFailed:
+    """Let the group's decoder continue it with the candidates `found` for each of its rows.
+
+    Also asks the decoder what it wants next, and notes it in the group.
+    """
     strategy = group.request.strategy.name
     if not all(found):
-        return DecodingFailed("the model's logits for this request are not finite")
+        return DecodingFailed("the scores of this request's next token are not finite")
     try:
         decision = group.decoder.advance(group.rows, found)
-        _ = group.decoder.ask  # computed here, where its failure harms nobody else
+        _check_decision(group, decision, vocab_size)
+        if decision.live:
+            group.ask = checked_ask(group.decoder.ask)
     except Exception as error:
         logger.exception("strategy %s failed", strategy)
         return DecodingFailed(f"strategy {strategy} failed: {type(error).__name__}")
-    problem = _impossible(group, decision)
-    if problem is not None:
-        return DecodingFailed(f"strategy {strategy} {problem}")
     return decision
 
 
-def _impossible(group: Group, decision: Decision) -> str | None:
-    if len(decision.live) > group.num_reserved_rows:
-        return f"continued {len(decision.live)} rows, more than it announced"
-    if any(not 0 <= child.parent < len(group.rows) for child in decision.live):
-        return "continued a row that does not exist"
-    if not decision.live and len(decision.results) != group.request.strategy.num_results:
-        return f"ended with {len(decision.results)} sequences, not as many as it announced"
-    return None
+def checked_ask(ask: Ask) -> Ask:
+    """The ask itself, if it is one.
+
+    Raises:
+        ImpossibleAnswer: it is something else.
+    """
+    if not isinstance(ask, Ask):
+        raise ImpossibleAnswer(f"the ask is {ask!r}")
+    return ask
+
+
+def _check_decision(group: Group, decision: Decision, vocab_size: int) -> None:
+    _require(isinstance(decision, Decision), f"the decision is {decision!r}")
+    num_rows, num_results = len(group.rows), group.request.strategy.num_results
+    _require(len(decision.live) <= group.num_reserved_rows, "it continued too many rows")
+    for child in decision.live:
+        _require(isinstance(child, Continuation), f"{child!r} is no continuation")
+        _require(child.parent in range(num_rows), f"row {child.parent} does not exist")
+        _require(child.token_id in range(vocab_size), f"token {child.token_id} does not exist")
+        _require(child.index in range(group.num_reserved_rows), f"index {child.index} is no row's")
+    for emission in decision.emissions:
+        _require(isinstance(emission, Emission), f"{emission!r} is no emission")
+        _require(emission.index in range(num_results), f"index {emission.index} is no result's")
+    if not decision.live:
+        _require(len(decision.results) == num_results, "it ended with too few or many sequences")
+        for result in decision.results:
+            _require(isinstance(result, Hypothesis), f"{result!r} is no hypothesis")
+
+
+def _require(is_possible: bool, otherwise: str) -> None:  # noqa: FBT001  reads as a sentence
+    if not is_possible:
+        raise ImpossibleAnswer(otherwise)

@@ -62,6 +62,11 @@ class Engine:
         )
 
     @property
+    def num_waiting(self) -> int:
+        """Requests that have not been admitted, or were preempted. Any thread may read it."""
+        return len(self._scheduler.waiting)
+
+    @property
     def has_work(self) -> bool:
         """Whether a step would do anything."""
         return bool(self._scheduler.running or self._scheduler.waiting)
@@ -158,7 +163,10 @@ class Engine:
         """Each stepping group's decision, or why it has none."""
         asked = [RowAsk(row, group.ask) for group in plan.stepping for row in group.rows]
         found = iter(find_candidates(logits, asked) if asked else ())
-        return [decide(group, [next(found) for _ in group.rows]) for group in plan.stepping]
+        vocab_size = self._runner.vocab_size
+        return [
+            decide(group, [next(found) for _ in group.rows], vocab_size) for group in plan.stepping
+        ]
 
     def _commit(self, plan: Plan, outcomes: Sequence[Decision | DecodingFailed]) -> list[Event]:
         """Write down what happened and say it; a group without a decision ends here."""

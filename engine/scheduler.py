@@ -12,6 +12,7 @@ from itertools import count
 
 from decoding.base import Continuation, Decision, Task
 from engine.config import EngineConfig
+from engine.decide import checked_ask
 from engine.kv_cache import KVCache
 from engine.messages import GenerationRequest
 from engine.plan import Plan, PlannedRow
@@ -44,7 +45,7 @@ class Scheduler:
         group = Group(
             request=request,
             decoder=decoder,
-            ask=decoder.ask,
+            ask=checked_ask(decoder.ask),
             arrival=next(self._arrivals),
             submitted_at=self._clock(),
             rows=first_row(request, next(self._sequence_ids)),
@@ -172,7 +173,6 @@ class Scheduler:
             row.generated_ids.append(continuation.token_id)
             row.logprobs.append(continuation.logprob)
         group.rows = rows
-        group.ask = group.decoder.ask
 
     def _fork(self, parent: Row) -> Row:
         child = fork(parent, next(self._sequence_ids))

@@ -6,7 +6,8 @@ pass: prompts of different lengths, one of them in two chunks, then a decoding s
 prompts cannot show (windows, position scaling) is checked against the model's config.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,28 +26,38 @@ TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}  # of the logits' standar
 HALF_TOLERANCE = 0.25
 
 
-def check_model_runs_flat(
-    module: PreTrainedModel, runner: Runner, cache: PagedCache, use_paged: Callable[[], None]
-) -> None:
-    """Compare the runner with the module's plain forward, then leave the module paged.
+@dataclass(frozen=True, slots=True)
+class SelfTest:
+    """Prompts, and the logits that the module's own attention gives after them."""
 
-    The module comes with its plain attention; `use_paged` switches it.
+    prompts: list[list[int]]
+    expected: list[Tensor]  # two a prompt: without its last token, and after all of it
 
-    Raises:
-        UnsupportedModel: the two differ by more than rounding.
-    """
-    prompts = _prompts(module, runner.context_length)
-    with torch.inference_mode():
-        expected = [logits for prompt in prompts for logits in _plain_logits(module, prompt)]
-    use_paged()
-    found = _flat_logits(runner, cache, prompts)
-    for want, got in zip(expected, found, strict=True):
-        error = (want - got).abs().max().item() / max(want.std().item(), 1e-6)
-        if not error <= TOLERANCE.get(module.dtype, HALF_TOLERANCE):
-            raise UnsupportedModel(
-                f"{type(module).__name__} gives other logits on a flat batch than by itself "
-                f"(off by {error:.2g} standard deviations), so it would be served wrongly"
-            )
+    @classmethod
+    def of(cls, module: PreTrainedModel, context_length: int) -> "SelfTest":
+        """Run the module on its own, while it still has its plain attention."""
+        prompts = _prompts(module, context_length)
+        with torch.inference_mode():
+            expected = [logits for prompt in prompts for logits in _plain_logits(module, prompt)]
+        return cls(prompts, expected)
+
+    def num_blocks(self, block_size: int) -> int:
+        """Cache blocks that the check needs, the null block included."""
+        return 1 + sum(-(-len(prompt) // block_size) for prompt in self.prompts)
+
+    def check(self, module: PreTrainedModel, runner: Runner, cache: PagedCache) -> None:
+        """Compare with a runner of the same module, now paged, and its empty cache.
+
+        Raises:
+            UnsupportedModel: the two differ by more than rounding.
+        """
+        for want, got in zip(self.expected, _flat_logits(runner, cache, self.prompts), strict=True):
+            error = (want - got).abs().max().item() / max(want.std().item(), 1e-6)
+            if not error <= TOLERANCE.get(module.dtype, HALF_TOLERANCE):
+                raise UnsupportedModel(
+                    f"{type(module).__name__} gives other logits on a flat batch than by itself "
+                    f"(off by {error:.2g} standard deviations), so it would be served wrongly"
+                )
 
 
 def check_windows(
@@ -133,15 +144,12 @@ def _flat_logits(runner: Runner, cache: PagedCache, prompts: list[list[int]]) ->
     """
     sequences = [Sequence(id=at, prompt_ids=tuple(ids)) for at, ids in enumerate(prompts)]
     for sequence in sequences:
-        cache.match_prefix(sequence.id, (), "self-test")
-    before_last, last = [], []
+        cache.match_prefix(sequence.id, (), "")
     _run(runner, cache, [(row, 0, row.num_tokens // 2) for row in sequences])
     before_last = _run(
         runner, cache, [(row, row.num_tokens // 2, row.num_tokens - 1) for row in sequences]
     )
     last = _run(runner, cache, [(row, row.num_tokens - 1, row.num_tokens) for row in sequences])
-    for sequence in sequences:
-        cache.release(sequence.id)
     return [logits for pair in zip(before_last, last, strict=True) for logits in pair]
 
 

@@ -51,7 +51,7 @@ class Group:
 
     request: GenerationRequest
     decoder: Decoder
-    ask: Ask  # what the decoder wants of the coming step
+    ask: Ask  # what the decoder wants of the coming step; `engine.decide` keeps it up to date
     arrival: int  # order of submission; the oldest is served first
     submitted_at: float
     rows: list[Sequence]

@@ -6,6 +6,7 @@ and CUDA; it is the reference for correctness everywhere.
 """
 
 import inspect
+from collections.abc import Mapping
 from functools import partial
 
 import torch
@@ -16,11 +17,11 @@ from engine.cache_size import num_cache_blocks
 from engine.config import EngineConfig
 from engine.errors import UnsupportedModel
 from engine.flat_batch import build_flat_batch
-from engine.kv_store import KVStore
+from engine.kv_store import KVStore, LayerShape
 from engine.paged_attention import ATTENTION_NAME, LayerProbe, register_paged_attention
 from engine.paged_cache import PagedCache
 from engine.plan import Plan
-from engine.self_test import check_model_runs_flat, check_windows, usable_context
+from engine.self_test import SelfTest, check_windows, usable_context
 
 
 class TorchRunner:
@@ -54,6 +55,9 @@ class TorchRunner:
         probe = _probe_layers(module)
         context_length = usable_context(module, context_length)
         check_windows(module, probe.windows, context_length)
+        _set_attention(module, plain_attention)
+        self_test = SelfTest.of(module, context_length)
+        _set_attention(module, ATTENTION_NAME)
         num_blocks = num_cache_blocks(
             probe.shapes.values(),
             config,
@@ -61,19 +65,29 @@ class TorchRunner:
             device=module.device,
             context_length=context_length,
         )
+        build = partial(cls._build, module, probe.shapes, config.block_size, context_length)
+        trial = build(self_test.num_blocks(config.block_size))
+        self_test.check(module, trial, trial.cache)
+        return build(num_blocks)
+
+    @classmethod
+    def _build(
+        cls,
+        module: PreTrainedModel,
+        shapes: Mapping[int, LayerShape],
+        block_size: int,
+        context_length: int,
+        num_blocks: int,
+    ) -> "TorchRunner":
         store = KVStore(
-            probe.shapes,
+            shapes,
             num_blocks=num_blocks,
-            block_size=config.block_size,
+            block_size=block_size,
             dtype=module.dtype,
             device=module.device,
         )
-        cache = PagedCache(num_blocks=num_blocks, block_size=config.block_size)
-        runner = cls(module, cache=cache, store=store, context_length=context_length)
-        _set_attention(module, plain_attention)
-        use_paged = partial(_set_attention, module, ATTENTION_NAME)
-        check_model_runs_flat(module, runner, cache, use_paged)
-        return runner
+        cache = PagedCache(num_blocks=num_blocks, block_size=block_size)
+        return cls(module, cache=cache, store=store, context_length=context_length)
 
     @property
     def cache(self) -> PagedCache:

@@ -59,7 +59,7 @@ class EngineWorker:
         with self._changed:
             if self._is_closing or not self._thread.is_alive():
                 raise EngineClosed("the engine is not running")
-            num_waiting = len(self._inbox) + self._stats.num_waiting_requests
+            num_waiting = len(self._inbox) + self._engine.num_waiting
             if num_waiting >= self._max_waiting_requests:
                 raise QueueFull(f"{num_waiting} requests are waiting already")
             self._inbox.append(request)
@@ -104,6 +104,7 @@ class EngineWorker:
             self._deliver_some(self._take_in() + self._step())
         self._deliver_some(self._take_in())
         self._deliver_some(self._engine.fail_all(EngineClosed("the engine is shutting down")))
+        self._stats = self._engine.stats()
 
     def _wait(self) -> bool:
         """Wait until there is something to do; False once the worker closes."""
@@ -122,7 +123,6 @@ class EngineWorker:
                 events += self._engine.add(self._inbox.popleft())
             while self._cancelled:
                 self._engine.cancel(self._cancelled.popleft())
-            self._stats = self._engine.stats()
         return events
 
     def _step(self) -> list[Event]:
@@ -132,10 +132,10 @@ class EngineWorker:
             logger.exception("an engine step failed")
             self._num_failed_steps += 1
             events = self._engine.fail_running(_as_engine_error(error))
-        else:
+        stats = self._engine.stats()
+        if stats.num_steps > self._stats.num_steps:  # the model ran: it works
             self._num_failed_steps = 0
-        with self._changed:
-            self._stats = self._engine.stats()
+        self._stats = stats
         return events
 
     def _deliver_some(self, events: Sequence[Event]) -> None:

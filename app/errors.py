@@ -1,0 +1,269 @@
+"""The app's errors, and the one table from every error to what a client sees of it.
+
+* AppError
+  + InvalidRequest (ValueError): a field that cannot be served; `param` names it
+  + TextQueueFull: too many texts wait to be tokenised
+  + JobsFull: too many jobs are kept
+  + JobNotFound: no such job, or it has expired
+  + ServiceUnavailable: the service is loading, draining or stopping
+  + ClientDisconnected: nobody is left to answer
+  + ListFailed: no text of a list could be answered
+
+Routes, streams, items of a list and jobs all describe a failure with `describe`; nothing else in
+the service chooses a status. `install_error_handlers` gives every response of an app this shape.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import cast
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from decoding.errors import InvalidParameter
+from engine.errors import (
+    DecodingFailed,
+    EngineClosed,
+    EngineError,
+    QueueFull,
+    RequestRefused,
+    RequestTooLarge,
+    StepFailed,
+)
+
+MAX_PROBLEMS = 10  # validation errors reported of one request
+MAX_MESSAGE_CHARACTERS = 500
+
+
+class AppError(Exception):
+    """Base of everything the app raises on purpose. The message is fit for clients."""
+
+
+class InvalidRequest(AppError, ValueError):
+    """The request is wrong in itself; `param` names the field to change."""
+
+    def __init__(
+        self, message: str, *, param: str | None = None, code: str = "invalid_value"
+    ) -> None:
+        super().__init__(message)
+        self.param = param
+        self.code = code
+
+
+class TextQueueFull(AppError):
+    """Every text thread is busy and enough texts wait already."""
+
+
+class JobsFull(AppError):
+    """As many jobs are kept as may be."""
+
+
+class JobNotFound(AppError):
+    """There is no such job: never was, forgotten, or expired."""
+
+
+class ServiceUnavailable(AppError):
+    """The service cannot take or finish this request now; another replica may."""
+
+    def __init__(self, message: str, retry_after_seconds: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class ClientDisconnected(AppError):
+    """The client hung up before its answer was ready."""
+
+
+class ListFailed(AppError):
+    """Every text of a list failed; `failures` holds the error of each, in order."""
+
+    def __init__(self, failures: Sequence[Exception]) -> None:
+        super().__init__(f"None of the {len(failures)} texts could be answered.")
+        self.failures = failures
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing that is wrong, as clients see it."""
+
+    type: str
+    code: str
+    message: str
+    param: str | None = None
+
+    def as_json(self) -> dict[str, str | None]:
+        """The object under `error`."""
+        return {
+            "type": self.type,
+            "code": self.code,
+            "message": _shortened(self.message),
+            "param": None if self.param is None else _shortened(self.param),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorReply:
+    """What a failure becomes on the wire."""
+
+    status: int
+    problems: Sequence[Problem]  # not empty; the first is the one to act on
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def code(self) -> str:
+        """The code of the first problem."""
+        return self.problems[0].code
+
+    def as_json(self) -> dict[str, object]:
+        """The response body: `error`, and `errors` where there are several."""
+        shown = [problem.as_json() for problem in self.problems[:MAX_PROBLEMS]]
+        return {"error": shown[0]} | ({"errors": shown} if len(shown) > 1 else {})
+
+    def as_response(self) -> Response:
+        """A whole response. Escapes everything but ASCII, so encoding it cannot fail."""
+        return Response(
+            json.dumps(self.as_json()),
+            status_code=self.status,
+            headers=dict(self.headers),
+            media_type="application/json",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A line of the table. Without a fixed message the error's own text is shown."""
+
+    status: int
+    type: str
+    code: str
+    message: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+_INVALID, _MISSING = "invalid_request_error", "not_found_error"
+_OVERLOADED, _UNAVAILABLE, _SERVER = "overloaded_error", "unavailable_error", "server_error"
+_SOON = {"Retry-After": "1"}
+_LATER = {"Retry-After": "5"}
+_NEVER = {"x-should-retry": "false"}  # the same request would most likely fail again
+
+_TABLE: Mapping[type[Exception], _Row] = {
+    InvalidRequest: _Row(422, _INVALID, "invalid_value"),
+    InvalidParameter: _Row(422, _INVALID, "invalid_value"),
+    RequestTooLarge: _Row(422, _INVALID, "request_too_large"),
+    RequestRefused: _Row(422, _INVALID, "request_refused"),
+    JobNotFound: _Row(404, _MISSING, "job_not_found"),
+    ClientDisconnected: _Row(499, _INVALID, "client_disconnected"),
+    TextQueueFull: _Row(503, _OVERLOADED, "text_queue_full", headers=_SOON),
+    QueueFull: _Row(
+        503, _OVERLOADED, "queue_full", "Too many requests are waiting; try again.", _SOON
+    ),
+    JobsFull: _Row(503, _OVERLOADED, "jobs_full", headers=_LATER),
+    ServiceUnavailable: _Row(503, _UNAVAILABLE, "service_unavailable"),
+    EngineClosed: _Row(
+        503, _UNAVAILABLE, "engine_closed", "The engine is not running; try again.", _LATER
+    ),
+    StepFailed: _Row(
+        500, _SERVER, "step_failed", "The model failed while it ran this request.", _NEVER
+    ),
+    DecodingFailed: _Row(
+        500, _SERVER, "decoding_failed", "No next token could be chosen for this request.", _NEVER
+    ),
+    EngineError: _Row(500, _SERVER, "engine_error", "The engine failed.", _NEVER),
+    Exception: _Row(500, _SERVER, "internal_error", "The server failed unexpectedly."),
+}
+_HTTP_CODES: Mapping[int, str] = {
+    400: "malformed_body",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+}
+_BODY_STATUSES: Mapping[str, int] = {
+    "json_invalid": 400,
+    "not_an_object": 400,
+    "unsupported_media_type": 415,
+}
+
+
+def describe(error: Exception) -> ErrorReply:
+    """What the client is told of an error, whichever way it is answered."""
+    if isinstance(error, RequestValidationError):
+        return _describe_validation(error)
+    if isinstance(error, HTTPException):
+        return _describe_http(error)
+    if isinstance(error, ListFailed):
+        return _describe_list(error)
+    row = next(_TABLE[base] for base in type(error).__mro__ if base in _TABLE)
+    problem = Problem(
+        type=row.type,
+        code=error.code if isinstance(error, InvalidRequest) else row.code,
+        message=row.message or str(error) or row.code,
+        param=_param_of(error),
+    )
+    headers = dict(row.headers)
+    if isinstance(error, ServiceUnavailable):
+        headers["Retry-After"] = str(error.retry_after_seconds)
+    return ErrorReply(status=row.status, problems=(problem,), headers=headers)
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Answer every failure of the app, from a wrong path to a crash, in the one shape."""
+    for kind in (RequestValidationError, HTTPException, AppError, EngineError, InvalidParameter):
+        app.add_exception_handler(kind, _handle)
+    app.add_exception_handler(Exception, _handle)
+
+
+async def _handle(_request: Request, error: Exception) -> Response:
+    return describe(error).as_response()
+
+
+def _describe_validation(error: RequestValidationError) -> ErrorReply:
+    mistakes = cast("Sequence[Mapping[str, object]]", error.errors())
+    problems = [_problem_of(mistake) for mistake in mistakes[:MAX_PROBLEMS]]
+    status = _BODY_STATUSES.get(str(mistakes[0]["type"]), 422)
+    return ErrorReply(status=status, problems=problems)
+
+
+def _problem_of(mistake: Mapping[str, object]) -> Problem:
+    """FastAPI's error without what it echoes of the input."""
+    code, message = str(mistake["type"]), str(mistake["msg"])
+    location = cast("Sequence[object]", mistake["loc"])[1:]
+    if code == "json_invalid":
+        reason = cast("Mapping[str, object]", mistake["ctx"])["error"]
+        message = f"The body is not valid JSON: {reason} at position {location[0]}."
+        location = ()
+    if code == "missing" and not location:
+        message = "The body is missing; send a JSON object."
+    param = ".".join(str(part) for part in location) or None
+    return Problem(type=_INVALID, code=code, message=message, param=param)
+
+
+def _describe_http(error: HTTPException) -> ErrorReply:
+    status = error.status_code
+    kind = _MISSING if status == 404 else _INVALID if status < 500 else _SERVER
+    code = _HTTP_CODES.get(status, f"http_{status}")
+    problem = Problem(type=kind, code=code, message=str(error.detail))
+    return ErrorReply(status=status, problems=(problem,), headers=dict(error.headers or {}))
+
+
+def _describe_list(error: ListFailed) -> ErrorReply:
+    """The first text's status and headers, and what is wrong with each."""
+    replies = [describe(failure) for failure in error.failures[:MAX_PROBLEMS]]
+    problems = [
+        replace(reply.problems[0], message=f"Text {index}: {reply.problems[0].message}")
+        for index, reply in enumerate(replies)
+    ]
+    return replace(replies[0], problems=problems)
+
+
+def _param_of(error: Exception) -> str | None:
+    if isinstance(error, InvalidRequest):
+        return error.param
+    return error.field if isinstance(error, InvalidParameter) else None
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= MAX_MESSAGE_CHARACTERS:
+        return text
+    return text[: MAX_MESSAGE_CHARACTERS - 3] + "..."

@@ -1,0 +1,179 @@
+"""The composition root: builds a service's parts, loads its model, wires it up, takes it apart.
+
+`app/main.py` hands it to FastAPI. Starting returns at once and loads the model in a thread, so
+probes answer meanwhile; a model that cannot be loaded makes the service FAILED, with the reason.
+The only module that sees `app`, `engine` and `optimize` together.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+
+from fastapi import FastAPI
+
+from app.background import run_in_thread
+from app.cache import ResponseCache
+from app.engine_metrics import ServiceCollector
+from app.event_router import EventRouter
+from app.executor import TextExecutor
+from app.generation import TextGenerator
+from app.jobs import JobStore
+from app.metrics import Metrics
+from app.preparation import ModelIdentity
+from app.progress import ProgressCallback
+from app.settings import Settings
+from app.state import ServedModel, Services
+from engine.engine import Engine
+from engine.errors import EngineError
+from engine.messages import Event
+from engine.torch_runner import TorchRunner
+from engine.worker import EngineWorker
+from optimize.errors import ModelError
+from optimize.prepare import PreparedModel, prepare_model
+
+RUNTIME = "torch"
+CLOSE_SECONDS = 10.0  # how long closing waits for a step that is still running
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedModel:
+    """What the loading thread hands over: a model on its device and an engine around it."""
+
+    prepared: PreparedModel
+    engine: Engine
+
+
+def build_services(settings: Settings) -> Services:
+    """The parts of a service that need no model."""
+    services = Services(
+        settings=settings,
+        metrics=Metrics(),
+        executor=TextExecutor(
+            num_threads=settings.text_threads, max_pending=settings.max_pending_texts
+        ),
+        clock=time.monotonic,
+        started_at=time.monotonic(),
+    )
+    services.metrics.registry.register(ServiceCollector(services))
+    return services
+
+
+def build_lifespan(
+    services: Services, progress: ProgressCallback
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """The lifespan of an application with these services. It runs once."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        loading = asyncio.create_task(_load(services, progress))
+        loading.add_done_callback(partial(_note_failure, services))
+        try:
+            yield
+        finally:
+            await _close(services, loading)
+
+    return lifespan
+
+
+async def _load(services: Services, progress: ProgressCallback) -> None:
+    work = partial(_load_model, services.settings, progress)
+    loaded = await run_in_thread(work, name="model-loader")
+    _wire(services, loaded)
+    services.become_ready()
+    seconds = services.clock() - services.started_at
+    logger.info("%s is loaded after %.1f s", loaded.prepared.name, seconds)
+
+
+def _load_model(settings: Settings, progress: ProgressCallback) -> LoadedModel:
+    """Runs in the loading thread; touches nothing shared."""
+    prepared = prepare_model(settings.model_spec, progress=progress)
+    config = settings.engine_config
+    progress("checking the model", 1.0)
+    runner = TorchRunner.load(prepared.module, config, context_length=prepared.context_length)
+    return LoadedModel(prepared=prepared, engine=Engine(runner, config))
+
+
+def _wire(services: Services, loaded: LoadedModel) -> None:
+    settings, prepared = services.settings, loaded.prepared
+    router = EventRouter()
+    worker = EngineWorker(
+        loaded.engine,
+        deliver=_deliver_on_loop(asyncio.get_running_loop(), router),
+        max_waiting_requests=settings.max_waiting_requests,
+    )
+    cache = ResponseCache(
+        max_entries=settings.response_cache_entries, max_bytes=settings.response_cache_bytes
+    )
+    services.worker, services.cache = worker, cache
+    services.model = ServedModel(
+        name=prepared.name,
+        revision=prepared.revision,
+        runtime=RUNTIME,
+        device=prepared.device,
+        dtype=prepared.dtype,
+    )
+    services.generator = TextGenerator(
+        tokenizer=prepared.tokenizer,
+        worker=worker,
+        router=router,
+        executor=services.executor,
+        cache=cache,
+        metrics=services.metrics,
+        model=ModelIdentity(name=prepared.name, revision=prepared.revision, runtime=RUNTIME),
+        eos_token_ids=prepared.eos_token_ids,
+        clock=services.clock,
+    )
+    services.jobs = JobStore(
+        max_jobs=settings.max_jobs, ttl_seconds=settings.job_ttl_seconds, clock=services.clock
+    )
+    worker.start()
+
+
+def _deliver_on_loop(
+    loop: asyncio.AbstractEventLoop, router: EventRouter
+) -> Callable[[Sequence[Event]], None]:
+    """What the engine thread calls: carries a step's events over to the event loop."""
+
+    def deliver(events: Sequence[Event]) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody is left to tell
+            loop.call_soon_threadsafe(router.dispatch, events)
+
+    return deliver
+
+
+def _note_failure(services: Services, loading: asyncio.Task[None]) -> None:
+    error = None if loading.cancelled() else loading.exception()
+    if error is None:
+        return
+    services.become_failed(error)
+    is_expected = isinstance(error, ModelError | EngineError)
+    logger.error("cannot serve: %s", error, exc_info=None if is_expected else error)
+
+
+async def _close(services: Services, loading: asyncio.Task[None]) -> None:
+    services.become_draining("the service is stopping")
+    if not loading.done():  # it cannot be interrupted, and leaves nothing half-written behind
+        services.has_stuck_thread = True
+        loading.cancel()
+    if services.jobs is not None:
+        services.jobs.close()
+    if services.generator is not None:
+        services.generator.abort_all("the service is stopping")
+    if services.worker is not None:
+        await _close_worker(services, services.worker)
+    services.executor.close()
+
+
+async def _close_worker(services: Services, worker: EngineWorker) -> None:
+    try:
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await run_in_thread(worker.close, name="engine-closer")
+    except TimeoutError:
+        services.has_stuck_thread = True
+        logger.error("the engine is still in a step after %.0f s; leaving it", CLOSE_SECONDS)  # noqa: TRY400

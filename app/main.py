@@ -1,0 +1,67 @@
+"""The ASGI application: routes, error table and middleware around one `Services`.
+
+`beamline serve` calls `create_app` with its settings; `uvicorn app.main:create_app --factory`
+calls it without, and it reads the environment. One process serves one model: do not run it with
+several workers, which would load the model several times; run replicas.
+"""
+
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from app.errors import install_error_handlers
+from app.lifespan import build_lifespan, build_services
+from app.middleware import BodyLimit, RequestContext
+from app.progress import ProgressCallback, build_log_progress
+from app.routes import generate, health, jobs, metrics
+from app.settings import Settings, load_settings
+from app.state import Services
+from decoding.registry import load_strategies
+
+DESCRIPTION = "Text from causal language models; every decoding strategy in one continuous batch."
+
+
+class Service(FastAPI):
+    """A FastAPI whose request context is also around its handler of unforeseen errors."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """The stack as FastAPI builds it, inside `RequestContext`."""
+        services: Services = self.state.services
+        return RequestContext(super().build_middleware_stack(), services)
+
+
+def create_app(
+    settings: Settings | None = None, *, progress: ProgressCallback | None = None
+) -> FastAPI:
+    """Build the application; the model loads when a server starts it.
+
+    Args:
+        settings: what to serve and how; None reads the environment.
+        progress: told the stage and the fraction done while the model loads; None logs them.
+
+    Raises:
+        SettingsError: the environment holds unusable settings.
+        InvalidStrategy: an installed plugin is not a decoding strategy.
+    """
+    settings = load_settings() if settings is None else settings
+    services = build_services(settings)
+    app = Service(
+        title="Beamline",
+        description=DESCRIPTION,
+        version=version("beamline"),
+        lifespan=build_lifespan(services, progress or build_log_progress()),
+    )
+    app.state.services = services
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    install_error_handlers(app)
+    _add_routes(app)
+    return app
+
+
+def _add_routes(app: FastAPI) -> None:
+    strategies = load_strategies()
+    app.include_router(generate.build_router(strategies))
+    app.include_router(jobs.build_router(strategies))
+    app.include_router(health.build_router())
+    app.include_router(metrics.build_router())

@@ -1,0 +1,156 @@
+"""`POST /generate` in its forms that answer at once: whole, streamed, and through the cache.
+
+Decodes a body, starts it, encodes what comes. Whatever can be refused is refused before the
+response begins, a stream's included. The form that answers later is in `routes/jobs.py`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Request, Response
+
+from app.answers import PendingAnswer, begin
+from app.dependencies import GeneratorDep
+from app.disconnect import run_until_disconnect
+from app.errors import InvalidRequest
+from app.generation import TextGenerator
+from app.request_fields import GenerateBody
+from app.request_models import StrategyUnion
+from app.schemas import AnyResponse, ErrorResponse
+from app.sse import EventStreamResponse, frames_of
+from app.text_request import TextRequest
+from decoding.base import Strategy
+
+ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorResponse, "description": "The body is not a JSON object."},
+    413: {"model": ErrorResponse, "description": "The body is too large."},
+    415: {"model": ErrorResponse, "description": "The body is not declared as JSON."},
+    422: {"model": ErrorResponse, "description": "A field is wrong; `param` names it."},
+    500: {"model": ErrorResponse, "description": "The model failed on this request."},
+    503: {
+        "model": ErrorResponse,
+        "description": "Loading, stopping or overloaded; try again after `Retry-After` seconds.",
+        "headers": {"Retry-After": {"schema": {"type": "integer"}}},
+    },
+}
+CACHE_HEADER = {
+    "X-Cache": {
+        "description": "HIT: answered by an identical request's generation. MISS: generated, and "
+        "kept for the next. BYPASS: the cache was not used. A list that mixes them says MISS.",
+        "schema": {"type": "string", "enum": ["HIT", "MISS", "BYPASS"]},
+    }
+}
+STREAM_EXAMPLE = (
+    'event: token\ndata: {"index":0,"text":" hello","token_ids":[28120]}\n\n'
+    'event: done\ndata: {"generated_text":"Say hello", ...}\n\n'
+)
+
+
+def build_router(strategies: Mapping[str, type[Strategy]]) -> APIRouter:
+    """The routes, with a body model for each strategy."""
+    router = APIRouter(tags=["generate"], responses=ERROR_RESPONSES)
+    union = StrategyUnion(strategies)
+    body_info = Body(openapi_examples=union.examples)  # type: ignore[arg-type]
+
+    @router.post(
+        "/generate",
+        response_model=AnyResponse,
+        responses={200: {"headers": CACHE_HEADER, "description": "The generated text."}},
+        summary="Continue a text or a conversation",
+    )
+    async def generate(
+        body: Annotated[GenerateBody, union, body_info], generator: GeneratorDep, request: Request
+    ) -> Response:
+        """Continue `text`, each text of a list, or the conversation in `messages`.
+
+        `strategy` decides how tokens are chosen and which further fields there are. A list is
+        answered with `results` in its order; a text of it that fails has an `error` in its place,
+        and only if all fail does the request fail, with the status of the first.
+        """
+        return await run_until_disconnect(
+            request.receive, _answer(generator, body.as_requests(), is_list=body.is_list)
+        )
+
+    @router.post(
+        "/generate_cached",
+        response_model=AnyResponse,
+        responses={200: {"headers": CACHE_HEADER, "description": "The generated text."}},
+        summary="Generate through the response cache, always",
+    )
+    async def generate_cached(
+        body: Annotated[GenerateBody, union, body_info], generator: GeneratorDep, request: Request
+    ) -> Response:
+        """As `POST /generate` with `cache: true`.
+
+        A random request without a seed is answered from the cache too: its first answer is given
+        to all who repeat it. `cache: false` is refused.
+        """
+        if body.cache is False:
+            raise InvalidRequest(
+                "This endpoint always uses the cache; leave it out, or use POST /generate.",
+                param="cache",
+            )
+        requests = [replace(request, cache=True) for request in body.as_requests()]
+        return await run_until_disconnect(
+            request.receive, _answer(generator, requests, is_list=body.is_list)
+        )
+
+    @router.post(
+        "/generate/stream",
+        response_class=EventStreamResponse,
+        status_code=200,
+        responses={
+            200: {
+                "description": "Server-sent events: `token` with new tokens of a sequence "
+                "(`index`, `text`, `token_ids`) as they come, then one `done` with what POST "
+                "/generate answers, or one `error`. The texts of an index join to the text that "
+                "was generated; they never repeat the prompt. With several beams to return, all "
+                "tokens come at the end.",
+                "headers": CACHE_HEADER,
+                "content": {"text/event-stream": {"example": STREAM_EXAMPLE}},
+            }
+        },
+        summary="Generate, and send tokens as they come",
+    )
+    async def stream(
+        body: Annotated[GenerateBody, union, body_info], generator: GeneratorDep, request: Request
+    ) -> Response:
+        """As `POST /generate` for one prompt, as a stream of server-sent events."""
+        if body.is_list:
+            raise InvalidRequest(
+                "A stream answers one text; send each text of a list in a request of its own.",
+                param="text",
+            )
+        return await run_until_disconnect(
+            request.receive, _stream(generator, body.as_requests()[0])
+        )
+
+    return router
+
+
+async def _answer(
+    generator: TextGenerator, requests: list[TextRequest], *, is_list: bool
+) -> Response:
+    pending = await begin(generator, requests, is_list=is_list)
+    try:
+        return _encode(await pending.answer(), pending)
+    finally:
+        pending.close()
+
+
+def _encode(answer: AnyResponse, pending: PendingAnswer) -> Response:
+    return Response(
+        answer.model_dump_json(),
+        media_type="application/json",
+        headers={"X-Cache": pending.cache_outcome.upper()},
+    )
+
+
+async def _stream(generator: TextGenerator, request: TextRequest) -> Response:
+    subscription = await generator.start(request)
+    return EventStreamResponse(
+        frames_of(subscription, generator.presenter),
+        close=subscription.close,
+        headers={"X-Cache": subscription.outcome.upper()},
+    )

@@ -1,0 +1,62 @@
+"""What `beamline serve` does once its options are read and its port is bound.
+
+Builds the application and runs the server until it has stopped. Everything that loads torch is
+imported from here and not from `app/cli.py`, which therefore answers `--help` and mistakes at
+once.
+"""
+
+import logging
+import os
+import socket
+import time
+from contextlib import ExitStack
+
+import psutil
+from rich.console import Console
+
+from app.listener import url_of
+from app.main import create_app
+from app.progress import build_log_progress, terminal_progress
+from app.server import DrainingServer
+from app.settings import Settings
+from app.state import Services
+
+logger = logging.getLogger(__name__)
+
+
+def serve(settings: Settings, listener: socket.socket) -> int:
+    """Serve on a bound socket until a signal or a failure ends it; returns the exit code.
+
+    Raises:
+        InvalidStrategy: an installed plugin is not a decoding strategy.
+    """
+    console = Console(stderr=True)
+    with ExitStack() as display:
+        progress = build_log_progress()
+        if console.is_terminal:
+            progress = display.enter_context(terminal_progress(console))
+        app = create_app(settings, progress=progress)
+        services: Services = app.state.services
+        url = url_of(listener)
+
+        def on_settled() -> None:
+            display.close()
+            _announce(services, url)
+
+        server = DrainingServer(app, on_settled=on_settled)
+        server.run(sockets=[listener])
+    if services.has_stuck_thread:  # the interpreter's own exit could crash on it
+        logging.shutdown()
+        os._exit(server.exit_code)
+    return server.exit_code
+
+
+def _announce(services: Services, url: str) -> None:
+    model = services.model
+    if model is None or not services.was_ready:
+        return
+    seconds = time.time() - psutil.Process().create_time()
+    logger.info(
+        "ready: %s serves %s with %s on %s in %s, %.1f s after the start",
+        *(url, model.name, model.runtime, model.device, model.dtype, seconds),
+    )

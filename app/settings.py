@@ -1,0 +1,184 @@
+"""The service's settings: the one place that reads the environment (`BEAMLINE_*`).
+
+The command line and `create_app` build a `Settings`; the engine and `optimize` get narrowed,
+frozen pieces of it (`engine_config`, `model_spec`). Nothing is ignored: an unknown `BEAMLINE_`
+variable is refused with the name that was probably meant. The model itself is not looked at here.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import platformdirs
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from engine.config import EngineConfig
+from optimize.spec import ModelSpec
+
+ENVIRONMENT_PREFIX = "BEAMLINE_"
+SERVICE_LINK = re.compile(r"BEAMLINE_(SERVICE_(HOST|PORT.*)|PORT_\d+_.*)")
+MEBIBYTE = 2**20
+
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Seconds = Annotated[float, Field(ge=0.0, le=86_400.0, allow_inf_nan=False)]
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
+
+
+class SettingsError(ValueError):
+    """Settings that cannot be used; the message names each and says what it may be."""
+
+
+class Settings(BaseSettings):
+    """Every setting of the service: explicit values, else the environment, else the default."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="forbid", env_ignore_empty=True
+    )
+
+    model: str | None = Field(
+        default=None,
+        description="Hub id, folder or GGUF file; nothing means the embedded default.",
+    )
+    revision: str | None = Field(default=None, description="Branch, tag or commit of a hub id.")
+    device: str | None = Field(default=None, description="cpu, cuda or cuda:N.")
+    dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
+        default=None, description="Type of weights and cache."
+    )
+    trust_remote_code: bool = Field(
+        default=False, description="Run Python code that comes with the model."
+    )
+    cache_folder: Path = Field(
+        default_factory=lambda: Path(platformdirs.user_cache_dir("beamline")),
+        description="Where converted models are kept.",
+    )
+
+    host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
+    port: int = Field(default=8000, ge=0, le=65_535, description="Port; 0 takes a free one.")
+    max_body_bytes: int = Field(
+        default=4 * MEBIBYTE, ge=1024, description="Largest request body, in bytes."
+    )
+    grace_seconds: Seconds = Field(
+        default=30.0, description="How long running requests may go on after SIGTERM."
+    )
+    stall_seconds: Annotated[float, Field(gt=0.0, le=86_400.0, allow_inf_nan=False)] = Field(
+        default=120.0, description="Without a sign of the engine for so long, liveness fails."
+    )
+    log_level: LogLevel = Field(default="info", description="Least important line to log.")
+    log_format: LogFormat = Field(default="text", description="text, or json: an object a line.")
+    access_log: bool = Field(default=True, description="Log a line for each request.")
+
+    max_rows: Count = Field(default=64, description="Sequences in one step.")
+    max_step_tokens: Count = Field(default=512, description="Tokens computed in one step.")
+    max_waiting_requests: Count = Field(
+        default=256, description="Requests that may queue; more are refused with a 503."
+    )
+    block_size: int = Field(default=16, ge=1, le=1024, description="Tokens in a KV cache block.")
+    kv_cache_bytes: int | None = Field(
+        default=None, ge=MEBIBYTE, description="Size of the KV cache; by default from free memory."
+    )
+
+    response_cache_entries: int = Field(
+        default=1024, ge=0, le=10_000_000, description="Answers kept; 0 keeps none."
+    )
+    response_cache_bytes: int = Field(
+        default=64 * MEBIBYTE, ge=0, description="Most memory those answers take."
+    )
+    max_jobs: Count = Field(default=1024, description="Asynchronous jobs kept, done or not.")
+    job_ttl_seconds: Annotated[float, Field(gt=0.0, le=31_536_000.0)] = Field(
+        default=3600.0, description="How long a finished job can be fetched."
+    )
+    text_threads: int = Field(default=2, ge=1, le=256, description="Threads that tokenise.")
+    max_pending_texts: Count = Field(
+        default=512, description="Texts that may wait for a thread; more are refused with a 503."
+    )
+
+    @field_validator("cache_folder")
+    @classmethod
+    def _expand_user(cls, folder: Path) -> Path:
+        return folder.expanduser()
+
+    @model_validator(mode="after")
+    def _rows_fit_in_a_step(self) -> Self:
+        if self.max_rows > self.max_step_tokens:
+            raise ValueError(
+                f"max_rows ({self.max_rows}) must not exceed max_step_tokens "
+                f"({self.max_step_tokens}): each row computes one token a step"
+            )
+        return self
+
+    @property
+    def engine_config(self) -> EngineConfig:
+        """What the engine needs of the settings."""
+        return EngineConfig(
+            max_rows=self.max_rows,
+            max_step_tokens=self.max_step_tokens,
+            max_waiting_requests=self.max_waiting_requests,
+            block_size=self.block_size,
+            kv_cache_bytes=self.kv_cache_bytes,
+        )
+
+    @property
+    def model_spec(self) -> ModelSpec:
+        """What `optimize` needs of the settings."""
+        return ModelSpec(
+            source=self.model,
+            revision=self.revision,
+            device=self.device,
+            dtype=self.dtype,
+            trust_remote_code=self.trust_remote_code,
+            cache_folder=self.cache_folder,
+        )
+
+
+def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
+    """Settings from the environment, with `overrides` (by field name) on top.
+
+    Raises:
+        SettingsError: a value is out of range or a `BEAMLINE_` variable is unknown.
+    """
+    _refuse_unknown_variables(os.environ)
+    try:
+        return Settings.model_validate(dict(overrides or {}))  # reads the environment as well
+    except ValidationError as error:
+        raise SettingsError(_describe(error)) from error
+
+
+def _refuse_unknown_variables(names: Iterable[str]) -> None:
+    known = {ENVIRONMENT_PREFIX + name.upper() for name in Settings.model_fields}
+    given = (name for name in names if name.upper().startswith(ENVIRONMENT_PREFIX))
+    unknown = sorted(name for name in given if name.upper() not in known)
+    if unknown:
+        raise SettingsError("\n".join(_unknown_variable(name, known) for name in unknown))
+
+
+def _unknown_variable(name: str, known: Iterable[str]) -> str:
+    if SERVICE_LINK.fullmatch(name):
+        return (
+            f"environment variable {name} is Kubernetes' link to a Service named beamline: "
+            "set enableServiceLinks: false in the pod, or name the Service otherwise"
+        )
+    close = difflib.get_close_matches(name.upper(), sorted(known), n=1)
+    hint = f"did you mean {close[0]}?" if close else "`beamline serve --help` lists the settings."
+    return f"environment variable {name} is not a setting of Beamline: {hint}"
+
+
+def _describe(error: ValidationError) -> str:
+    """One line a mistake: the option, the variable, what is wrong and what was given."""
+    return "\n".join(
+        _describe_one(".".join(str(part) for part in mistake["loc"]), mistake["msg"], mistake)
+        for mistake in error.errors(include_url=False, include_context=False)
+    )
+
+
+def _describe_one(field: str, message: str, mistake: ErrorDetails) -> str:
+    if not field:
+        return message.removeprefix("Value error, ")
+    option = field.replace("_", "-")
+    given = repr(mistake["input"])[:80]
+    return f"--{option} ({ENVIRONMENT_PREFIX}{field.upper()}): {message}; it is {given}"

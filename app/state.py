@@ -1,0 +1,91 @@
+"""Everything a running service consists of, in one object on `app.state.services`.
+
+The lifespan builds it, fills it in when the model is loaded and takes it apart; routes reach it
+through `app/dependencies.py`. It is kept on the application and not in the lifespan's own state,
+which some hosts (Ray Serve among them) do not hand on to requests.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from app.cache import ResponseCache
+from app.executor import TextExecutor
+from app.generation import TextGenerator
+from app.jobs import JobStore
+from app.metrics import Metrics
+from app.settings import Settings
+from engine.worker import EngineWorker
+
+
+class ServiceStatus(StrEnum):
+    """Where the service stands. LOADING becomes READY or FAILED; READY becomes DRAINING."""
+
+    LOADING = "loading"
+    READY = "ready"
+    DRAINING = "draining"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedModel:
+    """What the service tells about the model it runs."""
+
+    name: str
+    revision: str  # identity of the weights
+    runtime: str  # which runner computes it, e.g. "torch"
+    device: str
+    dtype: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Services:
+    """The parts of one service. Written on the event loop only, by the lifespan and the server."""
+
+    settings: Settings
+    metrics: Metrics
+    executor: TextExecutor
+    clock: Callable[[], float]  # monotonic, in seconds
+    started_at: float  # on that clock
+    status: ServiceStatus = ServiceStatus.LOADING
+    status_reason: str = "the model is loading"
+    failure: BaseException | None = None  # what made the status FAILED
+    was_ready: bool = False  # true from the first READY on
+    model: ServedModel | None = None
+    worker: EngineWorker | None = None
+    generator: TextGenerator | None = None
+    cache: ResponseCache | None = None
+    jobs: JobStore | None = None
+    has_stuck_thread: bool = False  # closing gave up on a thread that would not end
+
+    def become_ready(self) -> None:
+        """The model is loaded; requests are welcome, unless the service is draining already."""
+        if self.status is ServiceStatus.LOADING:
+            self.status, self.status_reason, self.was_ready = ServiceStatus.READY, "", True
+
+    def become_draining(self, reason: str) -> None:
+        """No new requests from here on; those that run may finish."""
+        if self.status is not ServiceStatus.FAILED:
+            self.status, self.status_reason = ServiceStatus.DRAINING, reason
+
+    def become_failed(self, error: BaseException) -> None:
+        """The service cannot serve, now or later; liveness says so from here on."""
+        self.status, self.status_reason = ServiceStatus.FAILED, str(error)
+        self.failure = error
+
+    @property
+    def engine_problem(self) -> str | None:
+        """Why the engine is ill: it died, keeps failing, or hangs in a step. None if it is not."""
+        if self.worker is None:
+            return None
+        if not self.worker.is_healthy:
+            return "the engine has failed"
+        silence = self.worker.seconds_since_heartbeat
+        if silence > self.settings.stall_seconds:
+            return f"the engine has given no sign of life for {silence:.0f} s"
+        return None
+
+    @property
+    def num_in_flight(self) -> int:
+        """Generations that somebody waits for."""
+        return 0 if self.generator is None else self.generator.num_in_flight

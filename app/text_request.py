@@ -1,0 +1,41 @@
+"""A request for text as the inside of `app` knows it: parsed, bounded, frozen.
+
+`request_models.py` makes it of a JSON body; `preparation.py` turns it into token ids.
+"""
+
+from dataclasses import dataclass
+
+from decoding.base import Strategy
+
+DEFAULT_NEW_TOKENS = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: str
+    content: str
+
+
+Conversation = tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextRequest:
+    """One prompt and how to continue it. At most one of the two lengths is set."""
+
+    prompt: str | Conversation
+    strategy: Strategy
+    max_new_tokens: int | None = None
+    max_length: int | None = None  # prompt plus new tokens
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    return_full_text: bool = True
+    cache: bool | None = None  # True: always, False: never, None: if the answer is determined
+    details: bool = False
+
+    @property
+    def prompt_field(self) -> str:
+        """The request field that holds the prompt, for errors."""
+        return "text" if isinstance(self.prompt, str) else "messages"

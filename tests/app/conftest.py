@@ -1,0 +1,107 @@
+"""A whole service on a tiny random Llama and a tiny tokenizer trained here: all parts are real.
+
+`service` is an application whose engine a test can hold still (`service.hold`), so that what
+happens in the middle of a generation needs neither luck nor sleep.
+"""
+
+import asyncio
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from app.cache import ResponseCache
+from app.event_router import EventRouter
+from app.generation import TextGenerator
+from app.jobs import JobStore
+from app.main import create_app
+from app.preparation import ModelIdentity
+from app.settings import Settings
+from app.state import ServiceStatus
+from engine.config import EngineConfig
+from engine.engine import Engine
+from engine.torch_runner import TorchRunner
+from engine.worker import EngineWorker
+from tests.app.driven_service import HeldRunner, Service
+from tests.app.tiny_tokenizers import train_byte_level, train_pieces
+
+CONTEXT_LENGTH = 128
+
+
+@pytest.fixture(scope="session")
+def byte_level_tokenizer():
+    return train_byte_level()
+
+
+@pytest.fixture(scope="session")
+def piece_tokenizer():
+    return train_pieces()
+
+
+@pytest.fixture(scope="session")
+def engine_config():
+    return EngineConfig(max_rows=8, max_step_tokens=64, block_size=4, kv_cache_bytes=2**20)
+
+
+@pytest.fixture(scope="session")
+def tiny_runner(byte_level_tokenizer, engine_config):
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(byte_level_tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=CONTEXT_LENGTH,
+        initializer_range=0.5,
+    )
+    module = LlamaForCausalLM(config).eval()
+    return TorchRunner.load(module, engine_config, context_length=CONTEXT_LENGTH)
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(cache_folder=tmp_path, max_body_bytes=65536, max_jobs=3)
+
+
+@pytest.fixture
+def max_waiting_requests():
+    return 64
+
+
+@pytest.fixture
+async def service(byte_level_tokenizer, tiny_runner, engine_config, settings, max_waiting_requests):
+    app = create_app(settings)
+    parts = app.state.services
+    router = EventRouter()
+    loop = asyncio.get_running_loop()
+    runner = HeldRunner(tiny_runner)
+    worker = EngineWorker(
+        Engine(runner, engine_config),
+        deliver=lambda events: loop.call_soon_threadsafe(router.dispatch, events),
+        max_waiting_requests=max_waiting_requests,
+    )
+    parts.worker, parts.cache = worker, ResponseCache(max_entries=100, max_bytes=2**20)
+    parts.generator = TextGenerator(
+        tokenizer=byte_level_tokenizer,
+        worker=worker,
+        router=router,
+        executor=parts.executor,
+        cache=parts.cache,
+        metrics=parts.metrics,
+        model=ModelIdentity(name="tiny", revision="1", runtime="torch"),
+        eos_token_ids=frozenset({byte_level_tokenizer.eos_token_id}),
+        clock=parts.clock,
+    )
+    parts.jobs = JobStore(max_jobs=3, ttl_seconds=60.0, clock=parts.clock)
+    parts.status = ServiceStatus.READY
+    worker.start()
+    service = Service(app, runner, worker)
+    yield service
+    service.release()
+    await service.client.aclose()
+    parts.jobs.close()
+    await service.until(service.is_idle)
+    worker.close()
+    parts.executor.close()

@@ -1,0 +1,162 @@
+"""Every failure has one shape, a fitting status, and nothing of the server's insides."""
+
+import asyncio
+import json
+
+import pytest
+from fastapi import FastAPI
+from httpx import ASGITransport, AsyncClient
+from starlette.exceptions import HTTPException
+
+from app import errors
+from app.errors import (
+    ClientDisconnected,
+    InvalidRequest,
+    JobNotFound,
+    JobsFull,
+    ListFailed,
+    ServiceUnavailable,
+    TextQueueFull,
+    describe,
+    install_error_handlers,
+)
+from decoding.errors import InvalidParameter
+from engine.errors import (
+    DecodingFailed,
+    EngineClosed,
+    EngineError,
+    QueueFull,
+    RequestTooLarge,
+    StepFailed,
+)
+
+JSON = {"content-type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code", "header"),
+    [
+        (InvalidRequest("no", param="text"), 422, "invalid_value", None),
+        (InvalidRequest("no", code="special"), 422, "special", None),
+        (InvalidParameter("top_k", "no"), 422, "invalid_value", None),
+        (RequestTooLarge("no"), 422, "request_too_large", None),
+        (JobNotFound("no"), 404, "job_not_found", None),
+        (ClientDisconnected("no"), 499, "client_disconnected", None),
+        (TextQueueFull("no"), 503, "text_queue_full", "Retry-After"),
+        (QueueFull("no"), 503, "queue_full", "Retry-After"),
+        (JobsFull("no"), 503, "jobs_full", "Retry-After"),
+        (ServiceUnavailable("no", 7), 503, "service_unavailable", "Retry-After"),
+        (EngineClosed("no"), 503, "engine_closed", "Retry-After"),
+        (StepFailed("no"), 500, "step_failed", "x-should-retry"),
+        (DecodingFailed("no"), 500, "decoding_failed", "x-should-retry"),
+        (EngineError("no"), 500, "engine_error", "x-should-retry"),
+        (RuntimeError("no"), 500, "internal_error", None),
+        (HTTPException(418, "tea"), 418, "http_418", None),
+        (HTTPException(405, "no", {"Allow": "GET"}), 405, "method_not_allowed", "Allow"),
+    ],
+)
+def test_the_table(error, status, code, header):
+    reply = describe(error)
+    assert (reply.status, reply.code) == (status, code)
+    assert list(reply.headers) == ([header] if header else [])
+    assert set(reply.as_json()["error"]) == {"type", "code", "message", "param"}
+
+
+def test_every_error_of_the_app_and_the_engine_has_a_row_of_its_own_or_its_parents():
+    for base in (errors.AppError, EngineError):
+        for kind in base.__subclasses__():
+            if kind is not ListFailed and kind.__module__.startswith(("app", "engine")):
+                assert any(parent in errors._TABLE for parent in kind.__mro__[:-2]), kind
+
+
+def test_the_field_is_named():
+    assert describe(InvalidRequest("no", param="text")).problems[0].param == "text"
+    assert describe(InvalidParameter("top_k", "no")).problems[0].param == "top_k"
+
+
+def test_how_long_to_wait_is_said():
+    assert describe(ServiceUnavailable("no", 7)).headers["Retry-After"] == "7"
+
+
+def test_what_went_wrong_inside_is_not_told():
+    for error in (StepFailed("/secret/path"), RuntimeError("/secret/path")):
+        assert "secret" not in json.dumps(describe(error).as_json())
+
+
+def test_long_messages_are_cut():
+    reply = describe(InvalidRequest("x" * 100_000, param="y" * 100_000))
+    assert len(reply.as_response().body) < 2000
+
+
+def test_a_list_reports_its_first_texts_and_the_status_of_the_first():
+    reply = describe(ListFailed([QueueFull("no"), *[InvalidRequest("bad")] * 50]))
+    assert reply.status == 503
+    assert "Retry-After" in reply.headers
+    body = reply.as_json()
+    assert body["error"]["message"].startswith("Text 0: ")
+    assert len(body["errors"]) == 10
+
+
+@pytest.mark.parametrize(
+    ("content", "headers", "status", "code"),
+    [
+        (b"{", JSON, 400, "json_invalid"),
+        (b"\xff\xfe{", JSON, 400, "malformed_body"),
+        (b"[" * 100_00, JSON, 400, "malformed_body"),
+        (b'{"text":' + b"9" * 5000 + b"}", JSON, 400, "malformed_body"),
+        (b"[1]", JSON, 400, "not_an_object"),
+        (b"null", JSON, 400, "not_an_object"),
+        (b"", JSON, 422, "missing"),
+        (b'{"text": "a"}', {"content-type": "text/plain"}, 415, "unsupported_media_type"),
+        (b'{"text": "a"}', {}, 415, "unsupported_media_type"),
+        (b" " * 70_000, JSON, 413, "body_too_large"),
+        (b'{"text": "\\ud800"}', JSON, 422, "string_unicode"),
+        (b'{"\\ud800": "\\ud800"}', JSON, 422, "string_unicode"),
+        (b'{"text": "a", "\\ud800": NaN}', JSON, 422, "string_unicode"),
+        (b'{"text": "a", "temperature": NaN}', JSON, 422, "finite_number"),
+        (b'{"text": "a", "temperature": 1e999}', JSON, 422, "finite_number"),
+        (b'{"text": "a", "strategy": "\\ud800"}', JSON, 422, "unknown_strategy"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/generate", "/generate/stream", "/generate_async"])
+async def test_hostile_bodies_get_an_orderly_answer(service, path, content, headers, status, code):
+    response = await service.client.post(path, content=content, headers=headers)
+    assert response.status_code == status, response.text
+    assert response.json()["error"]["code"] == code
+    assert len(response.content) < 4000
+
+
+async def test_wrong_paths_and_methods_have_the_same_shape(service):
+    missing = await service.client.get("/nope")
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "not_found")
+    wrong = await service.client.get("/generate")
+    assert (wrong.status_code, wrong.json()["error"]["code"]) == (405, "method_not_allowed")
+    assert wrong.headers["allow"] == "POST"
+
+
+async def test_many_mistakes_are_reported_up_to_ten(service):
+    body = {"text": "a"} | {f"field{number}": 1 for number in range(50)}
+    response = await service.post(**body)
+    assert response.status_code == 422
+    assert len(response.json()["errors"]) == 10
+
+
+async def test_a_crash_is_an_orderly_500():
+    app = FastAPI()
+    install_error_handlers(app)
+
+    @app.get("/")
+    async def crash() -> None:
+        raise RuntimeError("secret")
+
+    transport = ASGITransport(app, raise_app_exceptions=False)
+    async with AsyncClient(transport=transport, base_url="http://service") as client:
+        response = await client.get("/")
+    assert response.status_code == 500
+    assert response.json()["error"]["code"] == "internal_error"
+    assert "secret" not in response.text
+
+
+async def test_requests_that_are_wrong_leave_nothing_running(service):
+    await asyncio.gather(*(service.post(text="a", temperature=-1) for _ in range(20)))
+    assert service.is_idle()

@@ -1,0 +1,60 @@
+"""The published schema: every strategy, its bounds, and examples that work as they are."""
+
+import pytest
+
+from decoding.registry import STRATEGIES
+
+POSTS = ["/generate", "/generate_cached", "/generate/stream", "/generate_async"]
+
+
+@pytest.fixture
+async def schema(service):
+    response = await service.client.get("/openapi.json")
+    assert response.status_code == 200
+    return response.json()
+
+
+def body_of(schema, path):
+    return schema["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+
+
+@pytest.mark.parametrize("path", POSTS)
+async def test_each_route_shows_every_strategy(schema, path):
+    body = body_of(schema, path)["schema"]
+    mapping = body["discriminator"]["mapping"]
+    assert set(STRATEGIES) <= set(mapping)
+    assert {branch["$ref"] for branch in body["oneOf"]} == set(mapping.values())
+    for name, ref in mapping.items():
+        model = schema["components"]["schemas"][ref.rsplit("/", 1)[1]]
+        assert model["properties"]["strategy"]["const"] == name
+        assert model["additionalProperties"] is False
+        assert model["description"]
+
+
+@pytest.mark.parametrize("path", POSTS)
+async def test_each_route_declares_its_failures_in_the_one_shape(schema, path):
+    responses = schema["paths"][path]["post"]["responses"]
+    for status in ("400", "413", "415", "422", "500", "503"):
+        content = responses[status]["content"]["application/json"]
+        assert content["schema"]["$ref"].endswith("/ErrorResponse")
+    assert "HTTPValidationError" not in schema["components"]["schemas"]
+
+
+async def test_each_example_works_as_it_is(service, schema):
+    examples = body_of(schema, "/generate")["examples"]
+    assert set(STRATEGIES) <= set(examples)
+    for name in STRATEGIES:
+        answer = await service.generate(**examples[name]["value"])
+        assert answer["strategy"] == name
+
+
+async def test_every_parameter_is_described(schema):
+    for name, model in schema["components"]["schemas"].items():
+        if name.endswith("Request"):
+            for field, details in model["properties"].items():
+                assert details.get("description"), (name, field)
+
+
+async def test_the_stream_is_declared_as_events(schema):
+    content = schema["paths"]["/generate/stream"]["post"]["responses"]["200"]["content"]
+    assert list(content) == ["text/event-stream"]

@@ -1,0 +1,128 @@
+"""Settings come from the environment and from overrides, and refuse what they do not know."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from app.settings import Settings, SettingsError, load_settings
+from engine.config import EngineConfig
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch):
+    for name in os.environ:
+        if name.upper().startswith("BEAMLINE_"):
+            monkeypatch.delenv(name)
+
+
+def test_defaults_narrow_to_the_engines_own_defaults():
+    assert load_settings().engine_config == EngineConfig()
+
+
+def test_default_spec_is_the_embedded_model_without_remote_code():
+    spec = load_settings().model_spec
+    assert spec.source is None
+    assert spec.trust_remote_code is False
+    assert spec.cache_folder.is_absolute()
+
+
+def test_environment_sets_a_field(monkeypatch):
+    monkeypatch.setenv("BEAMLINE_MAX_ROWS", "7")
+    assert load_settings().engine_config.max_rows == 7
+
+
+def test_override_wins_over_the_environment(monkeypatch):
+    monkeypatch.setenv("BEAMLINE_PORT", "1234")
+    assert load_settings({"port": 4321}).port == 4321
+
+
+def test_empty_variable_means_the_default(monkeypatch):
+    monkeypatch.setenv("BEAMLINE_MODEL", "")
+    assert load_settings().model is None
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("model", "folder"),
+        ("revision", "main"),
+        ("device", "cuda:1"),
+        ("dtype", "bfloat16"),
+        ("trust_remote_code", True),
+        ("cache_folder", Path("/somewhere")),
+    ],
+)
+def test_model_settings_reach_the_model_spec(field, value):
+    spec = load_settings({field: value}).model_spec
+    assert getattr(spec, "source" if field == "model" else field) == value
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("max_rows", 3),
+        ("max_step_tokens", 99),
+        ("max_waiting_requests", 5),
+        ("block_size", 8),
+        ("kv_cache_bytes", 2**22),
+    ],
+)
+def test_engine_settings_reach_the_engine_config(field, value):
+    assert getattr(load_settings({field: value}).engine_config, field) == value
+
+
+def test_misspelt_variable_is_refused_with_the_name_that_was_meant(monkeypatch):
+    monkeypatch.setenv("BEAMLINE_MAX_ROW", "7")
+    with pytest.raises(SettingsError, match=r"BEAMLINE_MAX_ROW is not.*mean BEAMLINE_MAX_ROWS"):
+        load_settings()
+
+
+def test_service_link_of_kubernetes_is_refused_with_its_remedy(monkeypatch):
+    monkeypatch.setenv("BEAMLINE_SERVICE_HOST", "10.0.0.1")
+    with pytest.raises(SettingsError, match="enableServiceLinks"):
+        load_settings()
+
+
+def test_unknown_override_is_refused():
+    with pytest.raises(SettingsError, match="prot"):
+        load_settings({"prot": 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("PORT", "99999", "--port.*BEAMLINE_PORT.*65535"),
+        ("MAX_ROWS", "0", "--max-rows.*greater than or equal to 1"),
+        ("DTYPE", "int8", "--dtype.*'float32'"),
+        ("GRACE_SECONDS", "nan", "--grace-seconds"),
+        ("STALL_SECONDS", "inf", "--stall-seconds"),
+        ("KV_CACHE_BYTES", "12", "--kv-cache-bytes"),
+    ],
+)
+def test_bad_value_names_option_and_variable(monkeypatch, name, value, problem):
+    monkeypatch.setenv(f"BEAMLINE_{name}", value)
+    with pytest.raises(SettingsError, match=problem):
+        load_settings()
+
+
+def test_several_mistakes_are_told_together(monkeypatch):
+    monkeypatch.setenv("BEAMLINE_PORT", "-1")
+    monkeypatch.setenv("BEAMLINE_MAX_ROWS", "many")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_more_rows_than_a_step_computes_is_refused():
+    with pytest.raises(SettingsError, match=r"max_rows \(600\).*max_step_tokens \(512\)"):
+        load_settings({"max_rows": 600})
+
+
+def test_settings_are_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        load_settings().port = 1
+
+
+def test_every_setting_says_what_it_is():
+    assert all(field.description for field in Settings.model_fields.values())
