@@ -56,16 +56,21 @@ def _check_decision(group: Group, decision: Decision, vocab_size: int) -> None:
     _require(len(decision.live) <= group.num_reserved_rows, "it continued too many rows")
     for child in decision.live:
         _require(isinstance(child, Continuation), f"{child!r} is no continuation")
-        _require(child.parent in range(num_rows), f"row {child.parent} does not exist")
-        _require(child.token_id in range(vocab_size), f"token {child.token_id} does not exist")
-        _require(child.index in range(group.num_reserved_rows), f"index {child.index} is no row's")
+        _require(_is_below(child.parent, num_rows), f"row {child.parent} does not exist")
+        _require(_is_below(child.token_id, vocab_size), f"token {child.token_id} does not exist")
+        _require(_is_below(child.index, group.num_reserved_rows), f"no row has index {child.index}")
     for emission in decision.emissions:
         _require(isinstance(emission, Emission), f"{emission!r} is no emission")
-        _require(emission.index in range(num_results), f"index {emission.index} is no result's")
+        _require(_is_below(emission.index, num_results), f"no result has index {emission.index}")
+        _require(isinstance(emission.token_ids, tuple), f"{emission!r} holds no tokens")
     if not decision.live:
         _require(len(decision.results) == num_results, "it ended with too few or many sequences")
         for result in decision.results:
             _require(isinstance(result, Hypothesis), f"{result!r} is no hypothesis")
+
+
+def _is_below(number: int, bound: int) -> bool:
+    return type(number) is int and 0 <= number < bound
 
 
 def _require(is_possible: bool, otherwise: str) -> None:  # noqa: FBT001  reads as a sentence

@@ -132,8 +132,10 @@ class EngineWorker:
             logger.exception("an engine step failed")
             self._num_failed_steps += 1
             events = self._engine.fail_running(_as_engine_error(error))
+            self._stats = self._engine.stats()
+            return events
         stats = self._engine.stats()
-        if stats.num_steps > self._stats.num_steps:  # the model ran: it works
+        if stats.num_steps > self._stats.num_steps:  # the model ran, and all went well
             self._num_failed_steps = 0
         self._stats = stats
         return events
