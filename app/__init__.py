@@ -1,8 +1,7 @@
 """The service: text and HTTP. Knows strings and JSON; the engine below knows only token ids.
 
-A reading order for `POST /generate`: `routes/generate.py` (HTTP in and out), `request_models.py`
-(the body of each strategy), `answers.py` (one request or a list of them), `generation.py` (the
-life of one request), `preparation.py` (text to token ids), `flight.py` (one run of the engine and
-all who wait for it), `sequence_text.py` (token ids to text), `errors.py` (failures to statuses).
-`lifespan.py` builds the parts; `server.py` and `cli.py` run them as a process.
+A reading order for `POST /generate`: `routes/generate.py` (HTTP in and out), `bodies/` (JSON as
+Pydantic), `generation/` (from a request to its answer), `text/` (text to token ids and back),
+`errors.py` (failures to statuses). `http/` surrounds the routes; `lifespan.py` builds the parts,
+`main.py` the application, `process/` and `serve.py` run it, `cli.py` is the command.
 """

@@ -16,8 +16,8 @@ from pydantic.fields import FieldInfo
 from rich.console import Console
 from rich.markup import escape
 
-from app.listener import CannotListen, open_socket
-from app.logs import configure_logging
+from app.process.listener import CannotListen, open_socket
+from app.process.logs import configure_logging
 from app.settings import ENVIRONMENT_PREFIX, Settings, SettingsError, load_settings
 from decoding.errors import InvalidStrategy
 from optimize.check import check_model

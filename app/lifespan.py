@@ -15,18 +15,18 @@ from functools import partial
 
 from fastapi import FastAPI
 
-from app.background import run_in_thread
-from app.cache import ResponseCache
 from app.engine_metrics import ServiceCollector
-from app.event_router import EventRouter
-from app.executor import TextExecutor
-from app.generation import TextGenerator
-from app.jobs import JobStore
+from app.generation.cache import ResponseCache
+from app.generation.event_router import EventRouter
+from app.generation.generator import TextGenerator
+from app.generation.jobs import JobStore
+from app.generation.preparation import ModelIdentity
 from app.metrics import Metrics
-from app.preparation import ModelIdentity
-from app.progress import ProgressCallback
+from app.process.background import run_in_thread
+from app.process.progress import ProgressCallback
 from app.settings import Settings
 from app.state import ServedModel, Services
+from app.text.executor import TextExecutor
 from engine.engine import Engine
 from engine.errors import EngineError
 from engine.messages import Event

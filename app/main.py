@@ -11,9 +11,9 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from app.errors import install_error_handlers
+from app.http.middleware import BodyLimit, RequestContext
 from app.lifespan import build_lifespan, build_services
-from app.middleware import BodyLimit, RequestContext
-from app.progress import ProgressCallback, build_log_progress
+from app.process.progress import ProgressCallback, build_log_progress
 from app.routes import generate, health, jobs, metrics
 from app.settings import Settings, load_settings
 from app.state import Services

@@ -14,10 +14,10 @@ from contextlib import ExitStack
 import psutil
 from rich.console import Console
 
-from app.listener import url_of
 from app.main import create_app
-from app.progress import build_log_progress, terminal_progress
-from app.server import DrainingServer
+from app.process.listener import url_of
+from app.process.progress import build_log_progress, terminal_progress
+from app.process.server import DrainingServer
 from app.settings import Settings
 from app.state import Services
 

@@ -1,20 +1,20 @@
 """Everything a running service consists of, in one object on `app.state.services`.
 
 The lifespan builds it, fills it in when the model is loaded and takes it apart; routes reach it
-through `app/dependencies.py`. It is kept on the application and not in the lifespan's own state,
-which some hosts (Ray Serve among them) do not hand on to requests.
+through `app/http/dependencies.py`. It is kept on the application and not in the lifespan's own
+state, which some hosts (Ray Serve among them) do not hand on to requests.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from app.cache import ResponseCache
-from app.executor import TextExecutor
-from app.generation import TextGenerator
-from app.jobs import JobStore
+from app.generation.cache import ResponseCache
+from app.generation.generator import TextGenerator
+from app.generation.jobs import JobStore
 from app.metrics import Metrics
 from app.settings import Settings
+from app.text.executor import TextExecutor
 from engine.worker import EngineWorker
 
 

@@ -49,8 +49,10 @@ def load_strategies() -> dict[str, type[Strategy]]:
             for name in ("name", "is_deterministic", "num_rows", "num_results", "start")
             if not hasattr(strategy, name)
         ]
-        if missing or not hasattr(strategy, "__dataclass_fields__"):
-            raise InvalidStrategy(f"{origin} is not a strategy dataclass; it lacks {missing}")
+        if missing:
+            raise InvalidStrategy(f"{origin} is not a strategy: it lacks {', '.join(missing)}")
+        if not hasattr(strategy, "__dataclass_fields__"):
+            raise InvalidStrategy(f"{origin} is not a dataclass, so its parameters are unknown")
         if strategy.name in strategies:
             raise InvalidStrategy(f"{origin} takes the name {strategy.name!r}, which is in use")
         strategies[strategy.name] = strategy

@@ -89,7 +89,7 @@ class EngineStats:
     num_steps: int = 0
     num_prompt_tokens: int = 0
     num_prompt_tokens_from_cache: int = 0
-    num_generated_tokens: int = 0  # tokens decided, one a row and step
+    num_generated_tokens: int = 0  # of returned sequences, as they become certain
     num_preemptions: int = 0
     num_cancellations: int = 0
     num_failures: int = 0

@@ -123,6 +123,7 @@ class EngineWorker:
                 events += self._engine.add(self._inbox.popleft())
             while self._cancelled:
                 self._engine.cancel(self._cancelled.popleft())
+        self._stats = self._engine.stats()
         return events
 
     def _step(self) -> list[Event]:

@@ -10,16 +10,16 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request, Response
 
-from app.answers import PendingAnswer, begin
-from app.dependencies import GeneratorDep
-from app.disconnect import run_until_disconnect
+from app.bodies.request_fields import GenerateBody
+from app.bodies.request_models import StrategyUnion
+from app.bodies.schemas import AnyResponse, ErrorResponse
 from app.errors import InvalidRequest
-from app.generation import TextGenerator
-from app.request_fields import GenerateBody
-from app.request_models import StrategyUnion
-from app.schemas import AnyResponse, ErrorResponse
-from app.sse import EventStreamResponse, frames_of
-from app.text_request import TextRequest
+from app.generation.answers import PendingAnswer, begin
+from app.generation.generator import TextGenerator
+from app.http.dependencies import GeneratorDep
+from app.http.disconnect import run_until_disconnect
+from app.http.sse import EventStreamResponse, frames_of
+from app.text.request import TextRequest
 from decoding.base import Strategy
 
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
-from app.dependencies import ServicesDep
+from app.http.dependencies import ServicesDep
 from app.state import Services, ServiceStatus
 
 

@@ -9,13 +9,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Request, Response
 
-from app.answers import begin
-from app.dependencies import GeneratorDep, JobsDep
-from app.disconnect import run_until_disconnect
-from app.request_fields import GenerateBody
-from app.request_models import StrategyUnion
+from app.bodies.request_fields import GenerateBody
+from app.bodies.request_models import StrategyUnion
+from app.bodies.schemas import ErrorResponse, JobResponse
+from app.generation.answers import begin
+from app.http.dependencies import GeneratorDep, JobsDep
+from app.http.disconnect import run_until_disconnect
 from app.routes.generate import ERROR_RESPONSES
-from app.schemas import ErrorResponse, JobResponse
 from decoding.base import Strategy
 
 PATH = "/generate_async"

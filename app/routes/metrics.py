@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import choose_encoder
 
-from app.dependencies import ServicesDep
+from app.http.dependencies import ServicesDep
 
 
 def build_router() -> APIRouter:

@@ -10,12 +10,12 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from app.cache import ResponseCache
-from app.event_router import EventRouter
-from app.generation import TextGenerator
-from app.jobs import JobStore
+from app.generation.cache import ResponseCache
+from app.generation.event_router import EventRouter
+from app.generation.generator import TextGenerator
+from app.generation.jobs import JobStore
+from app.generation.preparation import ModelIdentity
 from app.main import create_app
-from app.preparation import ModelIdentity
 from app.settings import Settings
 from app.state import ServiceStatus
 from engine.config import EngineConfig

@@ -1,0 +1,186 @@
+"""The fields that every `POST /generate` body has, whatever its strategy.
+
+`request_models.py` extends `GenerateBody` with the fields of each strategy. Bounds that depend on
+the model are checked later, in `preparation.py`; the bounds here only keep every value sane.
+"""
+
+from dataclasses import fields
+from typing import Annotated, ClassVar, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    Tag,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from app.text.codec import UNDECODABLE
+from app.text.request import Conversation, Message, TextRequest
+from decoding.base import Strategy
+from decoding.errors import InvalidParameter
+
+MAX_TEXT_CHARACTERS = 2_000_000
+MAX_TEXTS = 128
+MAX_MESSAGES = 1024
+MAX_ROLE_CHARACTERS = 64
+MAX_STOPS = 16
+MAX_STOP_CHARACTERS = 128
+MAX_TOKENS = 10_000_000  # beyond any model's context
+MAX_SEED = 2**63 - 1
+
+
+def _check_stop(text: str) -> str:
+    if UNDECODABLE in text:
+        raise PydanticCustomError(
+            "invalid_stop", "Holds U+FFFD, which stands for bytes that are no text"
+        )
+    return text
+
+
+def _string_or_list(value: object) -> str:
+    return "<list>" if isinstance(value, list) else "<string>"
+
+
+# A bound on the length also makes Pydantic refuse lone surrogates, which no tokenizer takes.
+Text = Annotated[str, Field(max_length=MAX_TEXT_CHARACTERS)]
+Stop = Annotated[
+    str,
+    Field(min_length=1, max_length=MAX_STOP_CHARACTERS),
+    AfterValidator(_check_stop),
+]
+# The names in angle brackets mark which branch an error is about; `request_errors` drops them.
+TextOrList = Annotated[
+    Annotated[Text, Tag("<string>")]
+    | Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS), Tag("<list>")],
+    Discriminator(_string_or_list),
+]
+StopOrList = Annotated[
+    Annotated[Stop, Tag("<string>")]
+    | Annotated[list[Stop], Field(max_length=MAX_STOPS), Tag("<list>")],
+    Discriminator(_string_or_list),
+]
+TokenCount = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
+
+
+class StrictModel(BaseModel):
+    """Base of request bodies: nothing unknown, no conversions, no infinities."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+
+class MessageBody(StrictModel):
+    """One turn of a conversation."""
+
+    role: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=MAX_ROLE_CHARACTERS,
+            description="Who speaks; usually `system`, `user` or `assistant`.",
+        ),
+    ]
+    content: Text = Field(description="What they say.")
+
+
+class GenerateBody(StrictModel):
+    """What all bodies share. Of `text` and `messages` exactly one, of the lengths at most one."""
+
+    strategy_type: ClassVar[type[Strategy]]
+
+    text: TextOrList | None = Field(
+        default=None,
+        description="The prompt, or a list of prompts that are answered side by side.",
+    )
+    messages: Annotated[list[MessageBody], Field(min_length=1, max_length=MAX_MESSAGES)] | None = (
+        Field(
+            default=None,
+            description="A conversation, for models with a chat template. If the last message is "
+            "the assistant's, it is continued; otherwise a new one is begun.",
+        )
+    )
+    max_new_tokens: TokenCount | None = Field(
+        default=None,
+        description="The most tokens to generate; 50 if max_length is not given either.",
+    )
+    max_length: TokenCount | None = Field(
+        default=None, description="The most tokens of prompt and new text together."
+    )
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = Field(
+        default=None,
+        description="Makes random draws repeatable: the same request and seed give the same "
+        "tokens. Drawn by the server, and reported, if the strategy is random and it is missing.",
+    )
+    stop: StopOrList | None = Field(
+        default=None,
+        description="A string, or a list of strings, that end the text; it is cut before them.",
+    )
+    return_full_text: bool | None = Field(
+        default=None,
+        description="Whether generated_text begins with the prompt. By default true for `text`, "
+        "false for `messages`, whose prompt is the conversation as the model reads it.",
+    )
+    cache: bool | None = Field(
+        default=None,
+        description="true: answer from the response cache, also a random request without a seed, "
+        "whose first answer is then kept. false: neither look there nor store. By default the "
+        "cache is used where the answer is determined: no randomness, or a seed.",
+    )
+    details: bool = Field(default=False, description="Add timings and tokens to the response.")
+
+    _strategy: Strategy = PrivateAttr()
+
+    @property
+    def is_list(self) -> bool:
+        """Whether `text` is a list, so that the answer is one too."""
+        return isinstance(self.text, list)
+
+    def as_requests(self) -> list[TextRequest]:
+        """One request for each prompt, in order."""
+        return [self._as_request(prompt) for prompt in self._prompts()]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.text is None) == (self.messages is None):
+            given = "Not both of" if self.messages is not None else "One of"
+            raise _contradiction("text", f"{given} text and messages must be given")
+        if self.max_new_tokens is not None and self.max_length is not None:
+            raise _contradiction("max_length", "Give max_new_tokens or max_length, not both")
+        self._strategy = self._build_strategy()
+        return self
+
+    def _build_strategy(self) -> Strategy:
+        names = [field.name for field in fields(self.strategy_type)]  # type: ignore[arg-type]
+        try:
+            return self.strategy_type(**{name: getattr(self, name) for name in names})
+        except InvalidParameter as error:
+            raise _contradiction(error.field, error.message) from error
+
+    def _prompts(self) -> list[str | Conversation]:
+        if self.messages is not None:
+            turns = (Message(role=turn.role, content=turn.content) for turn in self.messages)
+            return [tuple(turns)]
+        return list(self.text) if isinstance(self.text, list) else [self.text or ""]
+
+    def _as_request(self, prompt: str | Conversation) -> TextRequest:
+        stops = self.stop or []
+        full = self.return_full_text
+        return TextRequest(
+            prompt=prompt,
+            strategy=self._strategy,
+            max_new_tokens=self.max_new_tokens,
+            max_length=self.max_length,
+            seed=self.seed,
+            stop=tuple(dict.fromkeys([stops] if isinstance(stops, str) else stops)),
+            return_full_text=isinstance(prompt, str) if full is None else full,
+            cache=self.cache,
+            details=self.details,
+        )
+
+
+def _contradiction(field: str, message: str) -> PydanticCustomError:
+    return PydanticCustomError("contradiction", "{message}", {"message": message, "field": field})

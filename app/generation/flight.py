@@ -1,0 +1,197 @@
+"""One run of the engine and everybody who waits for it. Lives on the event loop.
+
+`TextGenerator` starts a `Flight` for each request that the cache cannot answer; identical
+requests share one. Engine events come in through `receive`; each `Subscription` reads the growing
+answer at its own pace. When the last one leaves, the flight ends and its sequences are freed.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+
+from app.errors import ClientDisconnected
+from app.generation.completion import Chunk, Completed, FinishedText
+from app.generation.preparation import PreparedRequest
+from app.text.codec import TextCodec
+from app.text.sequence_text import SequenceText
+from decoding.base import FinishReason, Hypothesis
+from engine.messages import Event, RequestFailed, RequestFinished, TokenEvent
+
+
+class CacheOutcome(StrEnum):
+    """What the response cache did for a request."""
+
+    HIT = "hit"  # answered by a finished generation, or by one already under way
+    MISS = "miss"
+    BYPASS = "bypass"
+
+
+class Flight:
+    """The state of one generation. Events and the leaving of subscriptions change it."""
+
+    def __init__(
+        self,
+        prepared: PreparedRequest,
+        *,
+        codec: TextCodec,
+        seed: int,
+        clock: Callable[[], float],
+        on_end: Callable[["Flight"], None],
+    ) -> None:
+        self.prepared = prepared
+        self.seed = seed
+        self.chunks: list[Chunk] = []
+        self.completed: Completed | None = None
+        self.error: Exception | None = None
+        self.submitted_at = clock()
+        self.first_token_at: float | None = None
+        self._codec = codec
+        self._clock = clock
+        self._on_end = on_end
+        self._texts: dict[int, SequenceText] = {}
+        self._subscriptions: dict[Subscription, None] = {}
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing will change any more."""
+        return self.completed is not None or self.error is not None
+
+    def receive(self, event: Event) -> None:
+        """Take an event of the engine."""
+        match event:
+            case TokenEvent():
+                self._push(event)
+            case RequestFinished():
+                self._complete(event)
+            case RequestFailed():
+                self.fail(event.error)
+        self._wake()
+
+    def fail(self, error: Exception) -> None:
+        """End without an answer: everybody who waits gets `error`. Nothing if it has ended."""
+        if self.has_ended:
+            return
+        self.error = error
+        self._on_end(self)
+        self._wake()
+
+    def join(self, subscription: "Subscription") -> None:
+        """Count somebody in."""
+        self._subscriptions[subscription] = None
+
+    def leave(self, subscription: "Subscription") -> None:
+        """Count somebody out; when nobody is left, the generation is given up."""
+        self._subscriptions.pop(subscription, None)
+        if not self._subscriptions:
+            self.fail(ClientDisconnected("Nobody waits for this generation any more."))
+
+    def replay(self, completed: Completed) -> "Flight":
+        """End at once with an answer that was found in the cache."""
+        self.chunks = completed.as_chunks()
+        self.completed = completed
+        return self
+
+    def _push(self, event: TokenEvent) -> None:
+        if self.first_token_at is None:
+            self.first_token_at = self._clock()
+        piece = self._text(event.index).push(event.token_ids)
+        self.chunks.append(Chunk(index=event.index, text=piece, token_ids=event.token_ids))
+
+    def _complete(self, event: RequestFinished) -> None:
+        sequences = tuple(
+            self._finish_sequence(index, hypothesis)
+            for index, hypothesis in enumerate(event.sequences)
+        )
+        self.completed = Completed(sequences=sequences, seed=self.seed, timings=event.timings)
+        self._on_end(self)
+
+    def _finish_sequence(self, index: int, hypothesis: Hypothesis) -> FinishedText:
+        text = self._text(index)
+        rest = hypothesis.token_ids[text.num_tokens :]
+        piece = text.push(rest) + text.finish()
+        if piece or rest:
+            self.chunks.append(Chunk(index=index, text=piece, token_ids=rest))
+        return FinishedText(
+            text=text.text,
+            token_ids=hypothesis.token_ids,
+            logprobs=hypothesis.logprobs,
+            finish_reason=FinishReason.STOP if text.has_stopped else hypothesis.finish_reason,
+            score=hypothesis.score,
+        )
+
+    def _text(self, index: int) -> SequenceText:
+        if index not in self._texts:
+            self._texts[index] = SequenceText(
+                self._codec, context=self.prepared.context, stops=self.prepared.request.stop
+            )
+        return self._texts[index]
+
+    def _wake(self) -> None:
+        for subscription in self._subscriptions:
+            subscription.wake()
+
+
+class Subscription:
+    """One request's view of a flight. Whoever opened it must `close` it, whatever happens."""
+
+    def __init__(
+        self,
+        prepared: PreparedRequest,
+        flight: Flight,
+        *,
+        outcome: CacheOutcome,
+        received_at: float,
+        on_close: Callable[[], None],
+    ) -> None:
+        self.prepared = prepared  # this request's own: it may be presented in another way
+        self.outcome = outcome
+        self.received_at = received_at
+        self._flight = flight
+        self._on_close = on_close
+        self._num_read = 0
+        self._changed = asyncio.Event()
+        self._is_closed = False
+        flight.join(self)
+
+    @property
+    def has_started(self) -> bool:
+        """Whether the first token has come."""
+        return bool(self._flight.chunks)
+
+    async def next_chunks(self) -> Sequence[Chunk]:
+        """All chunks that came since the last call; waits for one. Empty: there are no more.
+
+        Raises:
+            Exception: what the generation failed with. See `app/errors.py`.
+        """
+        flight = self._flight
+        while self._num_read == len(flight.chunks) and not flight.has_ended:
+            self._changed.clear()
+            await self._changed.wait()
+        chunks = flight.chunks[self._num_read :]
+        if not chunks and flight.error is not None:
+            raise flight.error
+        self._num_read += len(chunks)
+        return chunks
+
+    async def completed(self) -> Completed:
+        """The whole answer; waits for it.
+
+        Raises:
+            Exception: what the generation failed with. See `app/errors.py`.
+        """
+        while self._flight.completed is None:
+            await self.next_chunks()
+        return self._flight.completed
+
+    def wake(self) -> None:
+        """Called by the flight: there is something new."""
+        self._changed.set()
+
+    def close(self) -> None:
+        """Stop waiting; the last one to do so ends the generation. Idempotent, never blocks."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._flight.leave(self)
+        self._on_close()

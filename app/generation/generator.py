@@ -1,0 +1,194 @@
+"""The life of one text request: tokenise, look in the cache, submit, follow, let go.
+
+Routes and jobs call `TextGenerator.start` and read the `Subscription` it gives; `answers.py`
+presents what comes out. Knows nothing of HTTP. All of it runs on the event loop, save
+tokenising, which the text executor does.
+"""
+
+import secrets
+import uuid
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from app.errors import AppError, ServiceUnavailable, describe
+from app.generation.cache import ResponseCache
+from app.generation.event_router import EventRouter
+from app.generation.flight import CacheOutcome, Flight, Subscription
+from app.generation.preparation import CacheKey, ModelIdentity, PreparedRequest, Preparer
+from app.generation.presentation import Presenter
+from app.metrics import Metrics
+from app.text.codec import TextCodec
+from app.text.executor import TextExecutor
+from app.text.request import TextRequest
+from engine.errors import EngineError
+from engine.worker import EngineWorker
+
+if TYPE_CHECKING:  # importing transformers takes seconds, and only its types are needed here
+    from transformers import PreTrainedTokenizerBase
+
+SEED_LIMIT = 2**53  # seeds drawn here survive JSON readers that know only doubles
+
+
+def draw_seed() -> int:
+    """A seed for a request that brings none."""
+    return secrets.randbelow(SEED_LIMIT)
+
+
+class TextGenerator:
+    """Runs text requests on one engine. Written to on the event loop only."""
+
+    def __init__(  # noqa: PLR0913  (the parts of the service that it joins)
+        self,
+        *,
+        tokenizer: "PreTrainedTokenizerBase",
+        worker: EngineWorker,
+        router: EventRouter,
+        executor: TextExecutor,
+        cache: ResponseCache,
+        metrics: Metrics,
+        model: ModelIdentity,
+        eos_token_ids: frozenset[int],
+        clock: Callable[[], float],
+        draw_seed: Callable[[], int] = draw_seed,
+    ) -> None:
+        self._codec = TextCodec(tokenizer)
+        self.presenter = Presenter(codec=self._codec, model_name=model.name, clock=clock)
+        self._preparer = Preparer(codec=self._codec, limits=worker.limits, model=model)
+        self._clock = clock
+        self._metrics = metrics
+        self._worker = worker
+        self._router = router
+        self._executor = executor
+        self._cache = cache
+        self._eos_token_ids = eos_token_ids
+        self._draw_seed = draw_seed
+        self._flights: dict[str, Flight] = {}  # by request id, oldest first
+        self._shared: dict[CacheKey, Flight] = {}  # those under a cache key
+        self._num_starting = 0
+        self._num_open = 0
+        self._aborted: str | None = None
+
+    @property
+    def num_in_flight(self) -> int:
+        """Requests that are being tokenised, generated or read out."""
+        return self._num_starting + self._num_open
+
+    async def start(self, request: TextRequest) -> Subscription:
+        """Begin to answer a request; once this returns, only the engine can still fail it.
+
+        The caller must close the subscription.
+
+        Raises:
+            InvalidRequest: it cannot be served; names the field.
+            RequestTooLarge: it would not fit even in an empty engine.
+            TextQueueFull, QueueFull, ServiceUnavailable, EngineClosed: not now.
+        """
+        received_at = self._clock()
+        self._num_starting += 1
+        try:
+            self._check_open()
+            prepared = await self._executor.run(partial(self._preparer.prepare, request))
+            self._check_open()
+            flight, outcome = self._flight_for(prepared)
+        except (AppError, EngineError) as error:
+            self._metrics.rejected(describe(error).code)
+            raise
+        finally:
+            self._num_starting -= 1
+        self._num_open += 1
+        self._metrics.cache_lookup(outcome)
+        return Subscription(
+            prepared, flight, outcome=outcome, received_at=received_at, on_close=self._close_one
+        )
+
+    def abort_all(self, reason: str) -> None:
+        """End every request in flight with an error, and refuse those still to be submitted."""
+        self._aborted = reason
+        for flight in list(self._flights.values()):
+            flight.fail(ServiceUnavailable(reason))
+
+    def _check_open(self) -> None:
+        if self._aborted is not None:
+            raise ServiceUnavailable(self._aborted)
+
+    def _close_one(self) -> None:
+        self._num_open -= 1
+
+    def _flight_for(self, prepared: PreparedRequest) -> tuple[Flight, CacheOutcome]:
+        key = prepared.cache_key
+        if key is None:
+            return self._take_off(prepared), CacheOutcome.BYPASS
+        if key in self._shared:
+            return self._shared[key], CacheOutcome.HIT
+        completed = self._cache.get(key)
+        if completed is not None:
+            return self._new_flight(prepared, "").replay(completed), CacheOutcome.HIT
+        flight = self._take_off(prepared)
+        self._shared[key] = flight
+        return flight, CacheOutcome.MISS
+
+    def _take_off(self, prepared: PreparedRequest) -> Flight:
+        """Submit a generation of its own to the engine."""
+        request_id = uuid.uuid4().hex
+        flight = self._new_flight(prepared, request_id)
+        self._router.register(request_id, flight)
+        self._flights[request_id] = flight
+        try:
+            self._worker.submit(
+                prepared.as_generation(
+                    request_id=request_id, seed=flight.seed, eos_token_ids=self._eos_token_ids
+                )
+            )
+        except EngineError:
+            self._forget(request_id)
+            raise
+        return flight
+
+    def _new_flight(self, prepared: PreparedRequest, request_id: str) -> Flight:
+        request = prepared.request
+        seed = request.seed
+        if seed is None:
+            seed = 0 if request.strategy.is_deterministic else self._draw_seed()
+        return Flight(
+            prepared,
+            codec=self._codec,
+            seed=seed,
+            clock=self._clock,
+            on_end=partial(self._land, request_id),
+        )
+
+    def _land(self, request_id: str, flight: Flight) -> None:
+        """A flight has ended: keep what it gave, count it, free what it held."""
+        self._forget(request_id)
+        key = flight.prepared.cache_key
+        if key is not None and self._shared.get(key) is flight:
+            del self._shared[key]
+        if flight.completed is None and not isinstance(flight.error, EngineError):
+            self._worker.cancel(request_id)
+            self._metrics.cancelled()
+        elif flight.completed is not None and key is not None:
+            self._cache.put(key, flight.completed)
+        self._count(flight)
+
+    def _forget(self, request_id: str) -> None:
+        self._router.unregister(request_id)
+        self._flights.pop(request_id, None)
+
+    def _count(self, flight: Flight) -> None:
+        if flight.first_token_at is not None:
+            self._metrics.first_token(flight.first_token_at - flight.submitted_at)
+        strategy = flight.prepared.request.strategy.name
+        if flight.completed is None:
+            if isinstance(flight.error, EngineError):
+                self._metrics.finished(strategy, "error")
+            return
+        timings, sequences = flight.completed.timings, flight.completed.sequences
+        self._metrics.queue_time(timings.queue_seconds)
+        self._metrics.inference(timings.prefill_seconds + timings.decode_seconds)
+        lengths = [len(sequence.token_ids) for sequence in sequences]
+        self._metrics.tokens(prompt=len(flight.prepared.prompt_ids), generated=sum(lengths))
+        if max(lengths) > 1:
+            self._metrics.inter_token(timings.decode_seconds / (max(lengths) - 1))
+        for sequence in sequences:
+            self._metrics.finished(strategy, sequence.finish_reason)

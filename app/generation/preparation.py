@@ -1,0 +1,198 @@
+"""From a request for text to what the engine needs: token ids, lengths, seed, cache key.
+
+`TextGenerator` calls `prepare` on a text thread. Everything about a request that can be refused
+without the engine is refused here, naming the field and giving the numbers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from app.errors import InvalidRequest
+from app.text.codec import TextCodec
+from app.text.request import DEFAULT_NEW_TOKENS, TextRequest
+from app.text.stop_strings import StopStrings
+from decoding.base import Strategy
+from engine.messages import EngineLimits, GenerationRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelIdentity:
+    """Which weights, computed by what. Part of every cache key."""
+
+    name: str
+    revision: str
+    runtime: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheKey:
+    """Everything that decides which tokens come out, and nothing of how they are presented."""
+
+    model: ModelIdentity
+    prompt_ids: tuple[int, ...]
+    strategy: str
+    parameters: tuple[tuple[str, str], ...]  # names and how their values are written
+    max_new_tokens: int
+    stop: tuple[str, ...]
+    seed: int | None  # None where it does not matter, or where any will do
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedRequest:
+    """A request that fits the model, with its prompt tokenised."""
+
+    request: TextRequest
+    prompt_text: str
+    prompt_ids: tuple[int, ...]
+    context: tuple[int, ...]  # the prompt tokens that the continuation is decoded after
+    max_new_tokens: int
+    stop_check: StopStrings | None
+    cache_key: CacheKey | None  # None: neither looked up nor stored
+
+    def as_generation(
+        self, *, request_id: str, seed: int, eos_token_ids: frozenset[int]
+    ) -> GenerationRequest:
+        """What the engine is asked."""
+        return GenerationRequest(
+            request_id=request_id,
+            prompt_ids=self.prompt_ids,
+            strategy=self.request.strategy,
+            max_new_tokens=self.max_new_tokens,
+            seed=seed,
+            eos_token_ids=eos_token_ids,
+            stop=self.stop_check,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preparer:
+    """What stays the same from request to request."""
+
+    codec: TextCodec
+    limits: EngineLimits
+    model: ModelIdentity
+
+    def prepare(self, request: TextRequest) -> PreparedRequest:
+        """Tokenise a request and check that it can be served. Blocks; call it on a text thread.
+
+        Raises:
+            InvalidRequest: it does not fit the model or the engine; names the field.
+        """
+        self._check_rows(request.strategy)
+        prompt_text, prompt_ids = self._tokenize(request)
+        max_new_tokens = self._new_tokens(request, len(prompt_ids))
+        context = self.codec.context_of(prompt_ids)
+        stop_check = StopStrings(request.stop, self.codec, context) if request.stop else None
+        is_cacheable = _is_cacheable(request)
+        key = self._key_of(request, prompt_ids, max_new_tokens) if is_cacheable else None
+        return PreparedRequest(
+            request=request,
+            prompt_text=prompt_text,
+            prompt_ids=prompt_ids,
+            context=context,
+            max_new_tokens=max_new_tokens,
+            stop_check=stop_check,
+            cache_key=key,
+        )
+
+    def _check_rows(self, strategy: Strategy) -> None:
+        if strategy.num_rows > self.limits.max_rows:
+            raise InvalidRequest(
+                f"This request needs {strategy.num_rows} sequences at once; this server runs at "
+                f"most {self.limits.max_rows} in a batch. Ask for fewer.",
+                param=_rows_field(strategy),
+                code="too_many_sequences",
+            )
+
+    def _tokenize(self, request: TextRequest) -> tuple[str, tuple[int, ...]]:
+        if isinstance(request.prompt, str):
+            text = request.prompt
+            ids = self.codec.encode(text)
+        else:
+            text = self.codec.render(request.prompt)
+            ids = self.codec.encode(text, has_special_tokens=True)
+        if not ids and self.codec.bos_token_id is not None:
+            ids = (self.codec.bos_token_id,)
+        self._check_ids(ids, request.prompt_field)
+        return text, ids
+
+    def _check_ids(self, ids: Sequence[int], param: str) -> None:
+        if not ids:
+            raise InvalidRequest(
+                "The prompt is empty and this model has no token to begin with; send some text.",
+                param=param,
+                code="empty_prompt",
+            )
+        if max(ids) >= self.limits.vocab_size:
+            raise InvalidRequest(
+                f"The prompt holds {self.codec.token_text(max(ids))!r}, a token that the "
+                "tokenizer has but the model has not; leave it out.",
+                param=param,
+                code="unknown_token",
+            )
+
+    def _new_tokens(self, request: TextRequest, num_prompt: int) -> int:
+        """How many tokens may be generated; refuses what the context cannot hold."""
+        limit = self.limits.context_length
+        if request.max_length is not None:
+            _check_max_length(request.max_length, num_prompt, limit)
+            return request.max_length - num_prompt
+        wanted = request.max_new_tokens or DEFAULT_NEW_TOKENS
+        if num_prompt + wanted > limit:
+            room = limit - num_prompt
+            remedy = f"ask for at most {room} new tokens" if room > 0 else "shorten the prompt"
+            raise InvalidRequest(
+                f"{num_prompt} prompt tokens and {wanted} new ones exceed the model's context "
+                f"of {limit} tokens; {remedy}.",
+                param="max_new_tokens" if room > 0 else request.prompt_field,
+                code="context_length_exceeded",
+            )
+        return wanted
+
+    def _key_of(
+        self, request: TextRequest, prompt_ids: tuple[int, ...], max_new_tokens: int
+    ) -> CacheKey:
+        strategy = request.strategy
+        return CacheKey(
+            model=self.model,
+            prompt_ids=prompt_ids,
+            strategy=strategy.name,
+            parameters=tuple((n, repr(v)) for n, v in strategy_parameters(strategy).items()),
+            max_new_tokens=max_new_tokens,
+            stop=tuple(sorted(request.stop)),
+            seed=None if strategy.is_deterministic else request.seed,
+        )
+
+
+def strategy_parameters(strategy: Strategy) -> dict[str, object]:
+    """A strategy's parameters by name, defaults filled in."""
+    names = [field.name for field in fields(strategy)]  # type: ignore[arg-type]
+    return {name: getattr(strategy, name) for name in names}
+
+
+def _is_cacheable(request: TextRequest) -> bool:
+    if request.cache is None:
+        return request.strategy.is_deterministic or request.seed is not None
+    return request.cache
+
+
+def _check_max_length(max_length: int, num_prompt: int, limit: int) -> None:
+    if max_length > limit:
+        raise InvalidRequest(
+            f"max_length {max_length} exceeds the model's context of {limit} tokens "
+            f"(the prompt has {num_prompt}); lower it.",
+            param="max_length",
+            code="context_length_exceeded",
+        )
+    if max_length <= num_prompt:
+        raise InvalidRequest(
+            f"max_length {max_length} leaves no room for new tokens after {num_prompt} prompt "
+            "tokens; raise it, or set max_new_tokens.",
+            param="max_length",
+        )
+
+
+def _rows_field(strategy: Strategy) -> str | None:
+    """The parameter that sets the number of rows, found by its value."""
+    counts = (item for item in strategy_parameters(strategy).items() if item[0].startswith("num_"))
+    return next((name for name, value in counts if value == strategy.num_rows), None)

@@ -1,0 +1,110 @@
+"""A finished generation as the body a client gets, in the way its request asked for.
+
+Answers, streams and jobs use the one `Presenter` of the service, so a cached answer differs from
+a fresh one only in `cached` and in the times.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+from pydantic_core import to_jsonable_python
+
+from app.bodies.schemas import (
+    Details,
+    GeneratedToken,
+    GenerateResponse,
+    GenerationTimings,
+    SequenceResult,
+)
+from app.generation.completion import Completed, FinishedText
+from app.generation.flight import CacheOutcome, Subscription
+from app.generation.preparation import PreparedRequest, strategy_parameters
+from app.text.codec import TextCodec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Presenter:
+    """Builds response bodies."""
+
+    codec: TextCodec
+    model_name: str
+    clock: Callable[[], float]
+
+    def present(self, subscription: Subscription, completed: Completed) -> GenerateResponse:
+        """The response to the request that opened this subscription."""
+        prepared = subscription.prepared
+        request = prepared.request
+        first = completed.sequences[0]
+        has_several = len(completed.sequences) > 1
+        total_seconds = self.clock() - subscription.received_at
+        return GenerateResponse(
+            generated_text=_text(prepared, first),
+            input_length=len(prepared.prompt_ids),
+            output_length=_length(prepared, first),
+            finish_reason=first.finish_reason,
+            strategy=request.strategy.name,
+            parameters=_parameters(prepared),
+            seed=request.seed if request.strategy.is_deterministic else completed.seed,
+            cached=subscription.outcome is CacheOutcome.HIT,
+            model=self.model_name,
+            score=first.score,
+            sequences=_sequences(prepared, completed) if has_several else None,
+            details=self._details(completed, total_seconds) if request.details else None,
+        )
+
+    def _details(self, completed: Completed, total_seconds: float) -> Details:
+        timings = completed.timings
+        num_tokens = sum(len(sequence.token_ids) for sequence in completed.sequences)
+        engine_seconds = timings.prefill_seconds + timings.decode_seconds
+        return Details(
+            timings=GenerationTimings(
+                queue_seconds=timings.queue_seconds,
+                prefill_seconds=timings.prefill_seconds,
+                decode_seconds=timings.decode_seconds,
+                total_seconds=total_seconds,
+                tokens_per_second=num_tokens / engine_seconds if engine_seconds > 0 else 0.0,
+            ),
+            num_cached_prompt_tokens=timings.num_cached_tokens,
+            num_preemptions=timings.num_preemptions,
+            tokens=[self._tokens(sequence) for sequence in completed.sequences],
+        )
+
+    def _tokens(self, sequence: FinishedText) -> list[GeneratedToken]:
+        return [
+            GeneratedToken(id=token_id, text=self.codec.token_text(token_id), logprob=logprob)
+            for token_id, logprob in zip(sequence.token_ids, sequence.logprobs, strict=True)
+        ]
+
+
+def _text(prepared: PreparedRequest, sequence: FinishedText) -> str:
+    """As transformers' text-generation pipeline: the prompt itself, then the new text."""
+    prompt = prepared.prompt_text if prepared.request.return_full_text else ""
+    return prompt + sequence.text
+
+
+def _length(prepared: PreparedRequest, sequence: FinishedText) -> int:
+    return len(prepared.prompt_ids) + len(sequence.token_ids)
+
+
+def _sequences(prepared: PreparedRequest, completed: Completed) -> list[SequenceResult]:
+    return [
+        SequenceResult(
+            index=index,
+            generated_text=_text(prepared, sequence),
+            output_length=_length(prepared, sequence),
+            finish_reason=sequence.finish_reason,
+            score=sequence.score,
+        )
+        for index, sequence in enumerate(completed.sequences)
+    ]
+
+
+def _parameters(prepared: PreparedRequest) -> dict[str, JsonValue]:
+    request = prepared.request
+    parameters: dict[str, JsonValue] = to_jsonable_python(strategy_parameters(request.strategy))
+    return parameters | {
+        "max_new_tokens": prepared.max_new_tokens,
+        "stop": list(request.stop),
+        "return_full_text": request.return_full_text,
+    }

@@ -1,0 +1,1 @@
+"""What surrounds the routes: middleware, dependencies, event streams, and clients that hang up."""
