@@ -9,6 +9,8 @@
     - UnsupportedModelFormat: an architecture, a setting or a tensor type that cannot be served
     - RemoteCodeRefused: the model brings its own Python code and nobody said to trust it
     - InvalidPlacement: an unknown dtype or device, or a device this machine lacks
+    - OnnxUnsupported: ONNX Runtime cannot serve this model here; torch may well do
+    - InvalidCalibration: the calibration text is missing or too short
   + NotEnoughMemory: the weights do not fit into the device's free memory
   + HubUnavailable: the model hub cannot be reached and the model is not on this machine
   + CacheUnusable: the cache folder cannot be written, or its disk is full
@@ -71,3 +73,11 @@ class ConversionFailed(ModelError):
 
 class LoadingFailed(ModelError):
     """Transformers could not build the model or its tokenizer from its folder."""
+
+
+class OnnxUnsupported(ModelRefused):
+    """The model cannot be exported to a graph that gives its results; torch may serve it."""
+
+
+class InvalidCalibration(ModelRefused):
+    """The text to calibrate with cannot be read or has too few tokens."""

@@ -120,7 +120,8 @@ def test_idle_server_ends_cleanly_on_a_signal(start, number):
 def test_second_signal_ends_at_once_with_the_signals_code(start):
     server = start("--grace-seconds", "1000")
     with server.client() as client, client.stream("POST", "/generate/stream", json=LONG) as stream:
-        next(stream_data(stream))
+        data = stream_data(stream)  # kept: letting go of it would hang up
+        next(data)
         server.signal(signal.SIGTERM)
         wait_until_unready(client)
         server.signal(signal.SIGTERM)
