@@ -5,6 +5,7 @@ imported from here and not from `app/cli.py`, which therefore answers `--help` a
 once.
 """
 
+import gc
 import logging
 import os
 import socket
@@ -41,6 +42,8 @@ def serve(settings: Settings, listener: socket.socket) -> int:
 
         def on_settled() -> None:
             display.close()
+            gc.freeze()  # what a start made stays: later collections need not look at it
+            gc.enable()
             _announce(services, url)
 
         server = DrainingServer(app, on_settled=on_settled)
