@@ -19,6 +19,14 @@ class KVCache(Protocol):
         """Tokens the cache can hold when nothing is shared."""
 
     @property
+    def alignment(self) -> int:
+        """Chunks of a prompt end at multiples of this, or at the prompt's end; 1: anywhere."""
+
+    @property
+    def can_preempt(self) -> bool:
+        """Whether a sequence whose room was taken can be computed again to the same effect."""
+
+    @property
     def num_used_tokens(self) -> int:
         """Room taken by live sequences, in tokens; shared room counts once."""
 

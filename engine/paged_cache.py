@@ -30,6 +30,16 @@ class PagedCache:
         return self._blocks.num_blocks * self.block_size
 
     @property
+    def alignment(self) -> int:
+        """Chunks may end anywhere."""
+        return 1
+
+    @property
+    def can_preempt(self) -> bool:
+        """A sequence is computed again from its tokens."""
+        return True
+
+    @property
     def num_used_tokens(self) -> int:
         """Room in blocks that somebody holds, in tokens."""
         return (self._blocks.num_blocks - self._blocks.num_free) * self.block_size

@@ -70,7 +70,7 @@ class Scheduler:
 
     def plan(self) -> Plan | None:
         """The next step, or None if there is nothing to do."""
-        step = _Step(self._config.max_step_tokens)
+        step = _Step(self._config.max_step_tokens, self._cache.alignment)
         for group in [group for group in self.running if group.is_decoding]:
             if group in self.running:  # not preempted by an older one meanwhile
                 self._plan_running(group, step)
@@ -134,7 +134,7 @@ class Scheduler:
             group = self.waiting[0]
             free_rows = self._config.max_rows - num_reserved(self.running)
             if group.num_reserved_rows > free_rows or not self._open(group):
-                return
+                return  # nobody overtakes
             self.waiting.pop(0)
             self.running.append(group)
             self.running.sort(key=lambda member: member.arrival)
@@ -145,6 +145,8 @@ class Scheduler:
 
     def _open(self, group: Group) -> bool:
         """Adopt known prefixes; go on only if all the rest fits, with a block a row to spare."""
+        if not self._cache.can_preempt and not self._fits_to_its_end(group):
+            return False
         salt = group.request.cache_salt
         for row in group.rows:
             row.num_computed = self._cache.match_prefix(row.id, row.token_ids, salt)
@@ -155,6 +157,14 @@ class Scheduler:
             self._cache.release(row.id)
             row.num_computed = 0
         return False
+
+    def _fits_to_its_end(self, group: Group) -> bool:
+        """Whether there is room even if this group and all running ones grow as far as they may."""
+        promised = sum(
+            self._cache.max_tokens_of(member.num_reserved_rows, member.max_num_tokens)
+            for member in (*self.running, group)
+        )
+        return promised <= self._cache.max_tokens
 
     def _continue(self, group: Group, live: Sequence[Continuation]) -> None:
         """Give the group the rows of its next step; a parent's last child takes over its place."""
@@ -183,8 +193,9 @@ class Scheduler:
 class _Step:
     """A plan in the making: the budget that is left and the rows taken so far."""
 
-    def __init__(self, budget: int) -> None:
+    def __init__(self, budget: int, alignment: int) -> None:
         self.budget = budget
+        self._alignment = alignment
         self.is_short_of_room = False  # then nobody new is admitted: the older ones come first
         self.planned: list[Group] = []
         self._stepping: list[Group] = []
@@ -198,13 +209,16 @@ class _Step:
         if group.num_remaining <= self.budget:
             return [(row, row.num_computed, row.num_tokens) for row in group.rows]
         for row in group.rows:
-            if row.num_remaining > 1 and self.budget > 0:
-                length = min(row.num_remaining - 1, self.budget)
-                return [(row, row.num_computed, row.num_computed + length)]
+            end = row.num_computed + min(row.num_remaining - 1, self.budget)
+            end -= end % self._alignment
+            if end > row.num_computed:
+                return [(row, row.num_computed, end)]
         return []
 
     def take(self, group: Group, ranges: Sequence[tuple[Row, int, int]]) -> None:
         """Put ranges whose room is reserved into the plan."""
+        if not ranges:
+            return
         is_whole = sum(end - start for _, start, end in ranges) == group.num_remaining
         for row, start, end in ranges:
             self._rows.append(PlannedRow(row, start, end, wants_logits=is_whole))

@@ -66,6 +66,11 @@ class Group:
         return self.request.strategy.num_rows
 
     @property
+    def max_num_tokens(self) -> int:
+        """The longest that each of its sequences may get."""
+        return len(self.request.prompt_ids) + self.request.max_new_tokens
+
+    @property
     def num_remaining(self) -> int:
         """Tokens to compute, over all rows, before the group can choose again."""
         return sum(row.num_remaining for row in self.rows)

@@ -45,6 +45,8 @@ class Flight:
         self.error: Exception | None = None
         self.submitted_at = clock()
         self.first_token_at: float | None = None
+        self.inter_token_seconds: list[float] = []
+        self._last_token_at: dict[int, float] = {}  # by sequence index
         self._codec = codec
         self._clock = clock
         self._on_end = on_end
@@ -92,10 +94,18 @@ class Flight:
         return self
 
     def _push(self, event: TokenEvent) -> None:
-        if self.first_token_at is None:
-            self.first_token_at = self._clock()
+        self._note_time(event)
         piece = self._text(event.index).push(event.token_ids)
         self.chunks.append(Chunk(index=event.index, text=piece, token_ids=event.token_ids))
+
+    def _note_time(self, event: TokenEvent) -> None:
+        now = self._clock()
+        if self.first_token_at is None:
+            self.first_token_at = now
+        last = self._last_token_at.get(event.index)
+        if last is not None:  # tokens of beams become certain several at a time
+            self.inter_token_seconds.append((now - last) / len(event.token_ids))
+        self._last_token_at[event.index] = now
 
     def _complete(self, event: RequestFinished) -> None:
         sequences = tuple(

@@ -178,6 +178,8 @@ class TextGenerator:
     def _count(self, flight: Flight) -> None:
         if flight.first_token_at is not None:
             self._metrics.first_token(flight.first_token_at - flight.submitted_at)
+        for seconds in flight.inter_token_seconds:
+            self._metrics.inter_token(seconds)
         strategy = flight.prepared.request.strategy.name
         if flight.completed is None:
             if isinstance(flight.error, EngineError):
@@ -188,7 +190,5 @@ class TextGenerator:
         self._metrics.inference(timings.prefill_seconds + timings.decode_seconds)
         lengths = [len(sequence.token_ids) for sequence in sequences]
         self._metrics.tokens(prompt=len(flight.prepared.prompt_ids), generated=sum(lengths))
-        if max(lengths) > 1:
-            self._metrics.inter_token(timings.decode_seconds / (max(lengths) - 1))
         for sequence in sequences:
             self._metrics.finished(strategy, sequence.finish_reason)

@@ -317,8 +317,9 @@ async def test_metrics_count_what_was_generated(service):
     assert service.metric("prompt_tokens_total") == answer["input_length"]
     assert service.metric("generated_tokens_total") == 6
     assert service.metric("generations_finished_total", strategy="greedy", reason="length") == 1
-    for name in ("time_to_first_token", "inter_token_latency", "queue_time"):
+    for name in ("time_to_first_token", "queue_time"):
         assert service.metric(f"{name}_seconds_count") == 1
+    assert service.metric("inter_token_latency_seconds_count") == 5  # gaps between six tokens
     assert service.metric("model_inference_duration_seconds_count") == 1
     assert service.metric("response_cache_bypasses_total") == 1
     await service.post(text=PROMPT, max_new_tokens=1000)
