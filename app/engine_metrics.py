@@ -40,6 +40,7 @@ def _engine_gauges(stats: EngineStats) -> Iterator[Metric]:
         ("running_sequences", "Sequences in the running batch.", stats.num_running_sequences),
         ("running_requests", "Generations in the running batch.", stats.num_running_requests),
         ("waiting_requests", "Generations in the queue.", stats.num_waiting_requests),
+        ("waiting_sequences", "Sequences they will need.", stats.num_waiting_sequences),
         ("kv_cache_usage_ratio", "Share of the KV cache in use, 0 to 1.", usage),
         ("kv_cache_capacity_tokens", "Tokens the KV cache holds at most.", capacity),
         (

@@ -1,8 +1,9 @@
 """The ASGI application: routes, error table and middleware around one `Services`.
 
 `beamline serve` calls `create_app` with its settings; `uvicorn app.main:create_app --factory`
-calls it without, and it reads the environment. One process serves one model: do not run it with
-several workers, which would load the model several times; run replicas.
+calls it without, and it reads the environment. There the host's own options rule address, port and
+shutdown (for uvicorn `--timeout-graceful-shutdown`): draining with a falling readiness is what
+`beamline serve` adds. One process serves one model: run replicas, not several workers.
 """
 
 from importlib.metadata import version

@@ -73,7 +73,7 @@ class Metrics:
         )
         self._inter_token = self._histogram(
             "inter_token_latency_seconds",
-            "Mean time between two tokens of a generation after its first.",
+            "Time between two tokens of a sequence after its first.",
             INTER_TOKEN_BUCKETS,
         )
         self._queue_time = self._histogram(

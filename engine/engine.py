@@ -29,7 +29,7 @@ from engine.messages import (
 from engine.plan import Plan
 from engine.runner import Runner
 from engine.scheduler import Scheduler
-from engine.sequence import Group
+from engine.sequence import Group, num_reserved
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +49,7 @@ class Engine:
         self._clock = clock
         self._scheduler = Scheduler(cache=runner.cache, config=config, clock=clock)
         self._totals = _Totals()
+        self.snapshot = self.stats()  # replaced, never changed: any thread may read it
 
     @property
     def limits(self) -> EngineLimits:
@@ -119,6 +120,7 @@ class Engine:
         plan = self._scheduler.plan()
         if plan is None:
             return []
+        self.snapshot = self.stats()  # a step may be long: what it runs is not waiting any more
         logits = self._forward(plan)
         outcomes = self._choose(plan, logits)
         return self._commit(plan, outcomes)
@@ -139,6 +141,7 @@ class Engine:
             num_running_sequences=sum(len(group.rows) for group in running),
             num_running_requests=len(running),
             num_waiting_requests=len(self._scheduler.waiting),
+            num_waiting_sequences=num_reserved(self._scheduler.waiting),
             num_cached_tokens=self._runner.cache.num_used_tokens,
             max_cached_tokens=self._runner.cache.max_tokens,
             num_steps=self._totals.num_steps,

@@ -9,6 +9,7 @@
   + DecodingFailed: this request's strategy or stop check raised, or its logits were not finite
   + UnsupportedModel: a model this runner cannot serve correctly, with the reason
   + CacheTooSmall: the memory for keys and values does not hold one step
+  + CacheTooLarge: the settings give keys and values more memory than is free
 """
 
 
@@ -46,3 +47,7 @@ class UnsupportedModel(EngineError):
 
 class CacheTooSmall(EngineError):
     """Not enough memory for keys and values; the message gives the numbers."""
+
+
+class CacheTooLarge(EngineError):
+    """More memory is asked for keys and values than the device has free; gives the numbers."""

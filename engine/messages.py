@@ -79,11 +79,12 @@ class EngineLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineStats:
-    """A snapshot of gauges and running totals, taken after each step."""
+    """A snapshot of gauges and running totals, taken when a step is planned and when it ends."""
 
     num_running_sequences: int = 0
     num_running_requests: int = 0
     num_waiting_requests: int = 0
+    num_waiting_sequences: int = 0  # rows that the waiting requests will need
     num_cached_tokens: int = 0  # KV slots in use by live sequences, in tokens
     max_cached_tokens: int = 0
     num_steps: int = 0

@@ -169,15 +169,15 @@ class Scheduler:
     def _continue(self, group: Group, live: Sequence[Continuation]) -> None:
         """Give the group the rows of its next step; a parent's last child takes over its place."""
         last_child = {continuation.parent: at for at, continuation in enumerate(live)}
+        for parent, row in enumerate(group.rows):
+            if parent not in last_child:  # first, so that no more rows are held than announced
+                self._cache.release(row.id)
         rows = []
         for at, continuation in enumerate(live):
             row = group.rows[continuation.parent]
             if last_child[continuation.parent] != at:
                 row = self._fork(row)
             rows.append(row)
-        for parent, row in enumerate(group.rows):
-            if parent not in last_child:
-                self._cache.release(row.id)
         for row, continuation in zip(rows, live, strict=True):
             row.index = continuation.index
             row.generated_ids.append(continuation.token_id)

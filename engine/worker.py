@@ -40,7 +40,6 @@ class EngineWorker:
         self._is_closing = False
         self._num_failed_steps = 0
         self._heartbeat = time.monotonic()
-        self._stats = engine.stats()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -81,8 +80,8 @@ class EngineWorker:
 
     @property
     def stats(self) -> EngineStats:
-        """The snapshot taken after the last step."""
-        return self._stats
+        """The engine's latest snapshot."""
+        return self._engine.snapshot
 
     @property
     def limits(self) -> EngineLimits:
@@ -104,7 +103,7 @@ class EngineWorker:
             self._deliver_some(self._take_in() + self._step())
         self._deliver_some(self._take_in())
         self._deliver_some(self._engine.fail_all(EngineClosed("the engine is shutting down")))
-        self._stats = self._engine.stats()
+        self._engine.snapshot = self._engine.stats()
 
     def _wait(self) -> bool:
         """Wait until there is something to do; False once the worker closes."""
@@ -123,22 +122,22 @@ class EngineWorker:
                 events += self._engine.add(self._inbox.popleft())
             while self._cancelled:
                 self._engine.cancel(self._cancelled.popleft())
-        self._stats = self._engine.stats()
+        self._engine.snapshot = self._engine.stats()
         return events
 
     def _step(self) -> list[Event]:
+        num_steps = self._engine.snapshot.num_steps
         try:
             events = self._engine.step()
         except Exception as error:
             logger.exception("an engine step failed")
             self._num_failed_steps += 1
             events = self._engine.fail_running(_as_engine_error(error))
-            self._stats = self._engine.stats()
+            self._engine.snapshot = self._engine.stats()
             return events
-        stats = self._engine.stats()
-        if stats.num_steps > self._stats.num_steps:  # the model ran, and all went well
+        self._engine.snapshot = self._engine.stats()
+        if self._engine.snapshot.num_steps > num_steps:  # the model ran, and all went well
             self._num_failed_steps = 0
-        self._stats = stats
         return events
 
     def _deliver_some(self, events: Sequence[Event]) -> None:

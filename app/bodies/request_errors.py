@@ -67,6 +67,8 @@ class BodyExplainer:
     def _unknown_strategy(self, given: object) -> str:
         names = ", ".join(sorted(self._models))
         hint = _hint(_cut(str(given)), self._models)
+        if given is None:
+            return f"null is no strategy; leave the field out, or name one of: {names}."
         return f"There is no strategy {_shown(given)}; there are: {names}.{hint}"
 
     def _explain(

@@ -146,8 +146,8 @@ class GenerateBody(StrictModel):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.text is None) == (self.messages is None):
-            given = "Not both of" if self.messages is not None else "One of"
-            raise _contradiction("text", f"{given} text and messages must be given")
+            mistake = ", not both" if self.messages is not None else ""
+            raise _contradiction("text", f"Give text or messages{mistake}")
         if self.max_new_tokens is not None and self.max_length is not None:
             raise _contradiction("max_length", "Give max_new_tokens or max_length, not both")
         self._strategy = self._build_strategy()

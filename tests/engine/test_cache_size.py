@@ -9,7 +9,7 @@ import torch
 from engine import cache_size
 from engine.cache_size import CPU_MOST_BYTES, num_cache_blocks
 from engine.config import EngineConfig
-from engine.errors import CacheTooSmall
+from engine.errors import CacheTooLarge, CacheTooSmall
 from engine.kv_store import LayerShape
 
 SHAPES = (LayerShape(2, 8, 4), LayerShape(1, 8, 8))  # 24 and 16 numbers a token
@@ -59,3 +59,13 @@ def test_without_a_setting_a_share_of_the_free_memory_is_taken_up_to_a_bound(
     monkeypatch.setattr(cache_size, "CPU_MOST_BYTES", 1000 * BLOCK_BYTES)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=available))
     assert _num_blocks(None, max_rows=1, context_length=10**6) == num_blocks
+
+
+def test_a_budget_beyond_the_free_memory_is_refused_with_both_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=BLOCK_BYTES))
+    with pytest.raises(CacheTooLarge) as refused:
+        _num_blocks(50 * BLOCK_BYTES)
+    for number in (50 * BLOCK_BYTES, BLOCK_BYTES):
+        assert str(number) in str(refused.value)
