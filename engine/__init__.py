@@ -3,6 +3,7 @@
 Reading order: `messages` (what crosses the border to the app), `engine` (one step, four verbs),
 `scheduler` (who runs, who waits, who is preempted), `sequence`, `plan`, `kv_cache` and
 `paged_cache` with `blocks` (whose memory), `runner` (the protocol), `torch_runner` with
-`flat_batch`, `paged_attention` and `self_test`, and `worker` (the thread around it all).
+`flat_batch`, `paged_attention` and `self_test`, `onnx_runner` with `row_cache`, `row_moves` and
+`row_store`, and `worker` (the thread around it all).
 Everything but the torch files is arithmetic on integers and is tested in microseconds.
 """

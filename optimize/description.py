@@ -5,7 +5,7 @@ Two facts that models spell in many ways: which tokens end a text, and how long 
 
 from collections.abc import Iterable
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
 from optimize.errors import UnsupportedModelFormat
 
@@ -24,7 +24,7 @@ _END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<turn|>", "<|end|>
                 "<|end_of_turn|>", "<|return|>", "<|END_OF_TURN_TOKEN|>", "<|eom_id|>")  # fmt: skip
 
 
-def context_length(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> int:
+def context_length(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, name: str) -> int:
     """The most tokens of prompt and answer together.
 
     From the configuration of the text model; where that has none (models without learned or
@@ -33,7 +33,7 @@ def context_length(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, 
     Raises:
         UnsupportedModelFormat: neither states one; a guess could fail in the middle of a text.
     """
-    config = module.config.get_text_config(decoder=True)
+    config = config.get_text_config(decoder=True)
     for key in _CONTEXT_LENGTH_NAMES:
         value = getattr(config, key, None)
         if isinstance(value, int) and value > 0:
@@ -46,15 +46,18 @@ def context_length(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, 
     )
 
 
-def eos_token_ids(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+def eos_token_ids(
+    config: PreTrainedConfig,
+    settings: GenerationConfig | None,
+    tokenizer: PreTrainedTokenizerBase,
+) -> frozenset[int]:
     """The tokens that end a text.
 
     Those of the generation settings (else of the configuration), the tokenizer's own end token,
     and the end-of-turn token that its chat template writes. Ids the model cannot produce are left
     out.
     """
-    config = module.config.get_text_config(decoder=True)
-    settings = module.generation_config
+    config = config.get_text_config(decoder=True)
     stated = settings.eos_token_id if settings is not None else None
     found = [
         *_as_ids(stated if stated is not None else config.eos_token_id),

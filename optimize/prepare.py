@@ -72,8 +72,8 @@ def prepare_model(spec: ModelSpec, *, progress: Progress | None = None) -> Prepa
         revision=located.revision or folder_revision(located.folder, weights),
         device=placement.device,
         dtype=placement.dtype,
-        context_length=context_length(module, tokenizer, checked.name),
-        eos_token_ids=eos_token_ids(module, tokenizer),
+        context_length=context_length(module.config, tokenizer, checked.name),
+        eos_token_ids=eos_token_ids(module.config, module.generation_config, tokenizer),
     )
 
 

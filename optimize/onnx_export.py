@@ -1,0 +1,184 @@
+"""A transformers folder becomes a folder that ONNX Runtime serves on a CPU.
+
+Reads as its stages: build the float graph, compare it with the model, calibrate, quantise, compare
+again, describe. The result holds the graph, its weights, the tokenizer and a manifest, and needs
+neither torch nor transformers to be served.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import MappingProxyType
+
+from transformers import AutoConfig, GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
+
+from optimize.description import context_length, eos_token_ids
+from optimize.errors import OnnxUnsupported
+from optimize.loading import load_tokenizer
+from optimize.onnx_builder import build_float_graph
+from optimize.onnx_calibration import CalibrationText, chunks_of, measure_channels
+from optimize.onnx_check import (
+    FLOAT_TOLERANCE,
+    QUANTIZED_TOLERANCE,
+    Reference,
+    check_graph,
+    run_reference,
+)
+from optimize.onnx_graph import OnnxGraph
+from optimize.onnx_last_position import keep_last_position, store_embedding
+from optimize.onnx_manifest import EXPORTER_VERSION, OnnxManifest, write_manifest
+from optimize.onnx_session import Floats, open_session
+from optimize.onnx_structure import Site, attention_shape, find_sites
+from optimize.onnx_w8a8 import is_integer_product_exact, quantize_w8a8
+from optimize.report import Progress, stage
+from optimize.smoothing import rotate_head, smooth
+from optimize.weight_scheme import WeightScheme
+
+_STATIC_ROTATIONS = {"default", "linear", "llama3", "yarn"}  # the same for a token in any text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOrder:
+    """What to export and how."""
+
+    folder: Path  # a transformers folder
+    name: str  # what to call the model in messages
+    source_revision: str
+    scheme: WeightScheme
+    calibration: CalibrationText
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Float:
+    """The float graph, found to be right, and what making another of it needs."""
+
+    folder: Path
+    graph: OnnxGraph
+    sites: Sequence[Site]
+    manifest: OnnxManifest
+    reference: Reference
+    tokenizer: PreTrainedTokenizerBase
+
+
+def export_onnx(order: ExportOrder, target: Path, *, progress: Progress) -> OnnxManifest:
+    """Write the model as a graph for ONNX Runtime into the empty folder `target`.
+
+    Raises:
+        OnnxUnsupported: the builder cannot make its graph, or the graph would give other results.
+        InvalidCalibration: the calibration text is too short for this tokenizer.
+        LoadingFailed: transformers cannot load the model.
+        OSError: the folder cannot be written.
+    """
+    with TemporaryDirectory(dir=target, prefix=".float-") as scratch:
+        original = _build_float(order, Path(scratch), progress)
+        _QUANTIZE[order.scheme](original, order, progress)
+        keep_last_position(original.graph, vocab_size=original.manifest.vocab_size)
+        original.graph.save(target)
+        is_float = order.scheme is WeightScheme.FP32
+        tolerance = FLOAT_TOLERANCE if is_float else QUANTIZED_TOLERANCE
+        progress("checking the exported model", 0.0)
+        session = open_session(target)
+        check_graph(session, original.manifest, original.reference, tolerance=tolerance)
+    original.tokenizer.save_pretrained(target)
+    write_manifest(target, original.manifest)
+    return original.manifest
+
+
+def _build_float(order: ExportOrder, scratch: Path, progress: Progress) -> _Float:
+    config = AutoConfig.from_pretrained(
+        order.folder, local_files_only=True, trust_remote_code=order.trust_remote_code
+    ).get_text_config(decoder=True)
+    _check_rotation(order.name, config)
+    tokenizer = load_tokenizer(order.folder, trust_remote_code=order.trust_remote_code)
+    report = stage(progress, "exporting to ONNX (only once)")
+    build_float_graph(
+        order.folder,
+        scratch,
+        num_layers=config.num_hidden_layers,
+        trust_remote_code=order.trust_remote_code,
+        report=report,
+    )
+    graph = OnnxGraph.load(scratch)
+    store_embedding(graph)
+    manifest = _describe(order, graph, config, tokenizer)
+    reference = run_reference(
+        order.folder,
+        context_length=manifest.context_length,
+        trust_remote_code=order.trust_remote_code,
+    )
+    check_graph(open_session(scratch), manifest, reference, tolerance=FLOAT_TOLERANCE)
+    return _Float(scratch, graph, find_sites(graph), manifest, reference, tokenizer)
+
+
+def _describe(
+    order: ExportOrder,
+    graph: OnnxGraph,
+    config: PreTrainedConfig,
+    tokenizer: PreTrainedTokenizerBase,
+) -> OnnxManifest:
+    shape = attention_shape(graph)
+    has_settings = (order.folder / "generation_config.json").is_file()
+    settings = GenerationConfig.from_pretrained(order.folder) if has_settings else None
+    return OnnxManifest(
+        scheme=order.scheme,
+        num_layers=shape.num_layers,
+        num_heads=shape.num_heads,
+        num_kv_heads=shape.num_kv_heads,
+        head_dim=shape.head_dim,
+        vocab_size=config.vocab_size,
+        context_length=context_length(config, tokenizer, order.name),
+        eos_token_ids=tuple(sorted(eos_token_ids(config, settings, tokenizer))),
+        source_revision=order.source_revision,
+        calibration=order.calibration.digest if order.scheme.is_calibrated else None,
+        exporter_version=EXPORTER_VERSION,
+        onnxruntime_version=metadata.version("onnxruntime"),
+        builder_version=metadata.version("onnxruntime-genai"),
+    )
+
+
+def _check_rotation(name: str, config: PreTrainedConfig) -> None:
+    """Refuse positions that depend on the length of the text: the graph's tables are fixed."""
+    parameters = getattr(config, "rope_parameters", None) or {}
+    kinds = [part.get("rope_type", "default") for part in (parameters, *parameters.values())
+             if isinstance(part, Mapping)]  # fmt: skip
+    unknown = sorted({str(kind) for kind in kinds} - _STATIC_ROTATIONS)
+    if unknown:
+        raise OnnxUnsupported(
+            f"{name} scales its rotary positions by the text ({', '.join(unknown)}), which an "
+            "exported graph cannot. Serve it with the torch runtime."
+        )
+
+
+def _keep_float(_original: _Float, _order: ExportOrder, _progress: Progress) -> None:
+    """Nothing to do."""
+
+
+def _to_w8a8(original: _Float, order: ExportOrder, progress: Progress) -> None:
+    if not is_integer_product_exact():
+        raise OnnxUnsupported(
+            "ONNX Runtime's 8-bit product overflows on this processor. Export fp32, or serve "
+            "the model with the torch runtime."
+        )
+    channels = _calibrate(original, order.calibration, stage(progress, "calibrating (only once)"))
+    progress("quantizing (only once)", 0.0)
+    smooth(original.graph, original.sites, channels, attention_shape(original.graph))
+    rotate_head(original.graph, original.sites[-1])
+    quantize_w8a8(original.graph, original.sites)
+    progress("quantizing (only once)", 1.0)
+
+
+def _calibrate(
+    original: _Float, calibration: CalibrationText, report: Callable[[float], None]
+) -> Mapping[str, Floats]:
+    token_ids = original.tokenizer.encode(calibration.text)
+    return measure_channels(
+        original.folder, original.manifest, original.sites, chunks_of(token_ids), report
+    )
+
+
+_QUANTIZE: Mapping[WeightScheme, Callable[[_Float, ExportOrder, Progress], None]] = (
+    MappingProxyType({WeightScheme.FP32: _keep_float, WeightScheme.W8A8: _to_w8a8})
+)

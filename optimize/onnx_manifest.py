@@ -1,0 +1,69 @@
+"""What an exported folder says of itself: `beamline-onnx.json`. Written last, read first.
+
+Made by `onnx_export`; read by `onnx_prepare` and by the engine's runner, which needs nothing else
+to bind the graph. Reading it imports neither torch nor ONNX Runtime.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from optimize.errors import CorruptModel
+from optimize.fingerprint import write_json
+from optimize.model_folder import read_json
+from optimize.weight_scheme import WeightScheme
+
+ONNX_MANIFEST_FILE = "beamline-onnx.json"
+EXPORTER_VERSION = 1  # raise it when the same model would give another graph
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnnxManifest:
+    """The shape of a decoder graph and where it came from."""
+
+    scheme: WeightScheme
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    vocab_size: int
+    context_length: int  # tokens
+    eos_token_ids: tuple[int, ...]
+    source_revision: str
+    calibration: str | None  # SHA-256 of the text; None for schemes without one
+    exporter_version: int
+    onnxruntime_version: str
+    builder_version: str
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes of keys and values that one token of one row takes in the cache."""
+        return 2 * self.num_layers * self.num_kv_heads * self.head_dim * 4
+
+
+def write_manifest(folder: Path, manifest: OnnxManifest) -> None:
+    """Store the manifest in `folder`."""
+    content: dict[str, object] = dict(asdict(manifest))
+    write_json(folder / ONNX_MANIFEST_FILE, content)
+
+
+def read_manifest(folder: Path) -> OnnxManifest:
+    """The manifest in `folder`.
+
+    Raises:
+        CorruptModel: there is none, or it lacks something.
+    """
+    path = folder / ONNX_MANIFEST_FILE
+    if not path.is_file():
+        raise CorruptModel(f"{folder} has no {ONNX_MANIFEST_FILE}. Export the model again.")
+    return _parse(path, read_json(path))
+
+
+def _parse(path: Path, content: Mapping[str, object]) -> OnnxManifest:
+    try:
+        values = {field.name: content[field.name] for field in fields(OnnxManifest)}
+        values["scheme"] = WeightScheme(str(values["scheme"]))
+        values["eos_token_ids"] = tuple(map(int, values["eos_token_ids"]))  # type: ignore[call-overload]
+        return OnnxManifest(**values)  # type: ignore[arg-type]
+    except (KeyError, TypeError, ValueError) as error:
+        raise CorruptModel(f"{path} is damaged ({error}). Export the model again.") from error
