@@ -13,6 +13,7 @@ from optimize.gguf_header import GgufHeader, read_gguf_header
 from optimize.hub import fetch_description
 from optimize.memory import available_memory_bytes, require_memory
 from optimize.model_folder import find_weights, read_config, read_tokenizer_config
+from optimize.onnx_manifest import ONNX_MANIFEST_FILE, read_manifest
 from optimize.placement_names import DTYPE_BYTES, check_placement_names, may_have_cuda
 from optimize.source import GgufFile, HubRepository, LocalFolder, find_source
 from optimize.spec import ModelSpec
@@ -44,7 +45,15 @@ class CheckedRepository:
     folder: Path
 
 
-CheckedModel = CheckedGguf | CheckedFolder | CheckedRepository
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedOnnx:
+    """A folder that was exported for ONNX Runtime."""
+
+    name: str
+    folder: Path
+
+
+CheckedModel = CheckedOnnx | CheckedGguf | CheckedFolder | CheckedRepository
 
 
 def check_model(spec: ModelSpec) -> CheckedModel:
@@ -82,11 +91,25 @@ def _check_gguf(source: GgufFile, spec: ModelSpec) -> CheckedGguf:
     return CheckedGguf(name=source.name, file=source.path, header=header)
 
 
-def _check_folder(source: LocalFolder, spec: ModelSpec) -> CheckedFolder:
+def _check_folder(source: LocalFolder, spec: ModelSpec) -> CheckedFolder | CheckedOnnx:
+    if (source.path / ONNX_MANIFEST_FILE).is_file():
+        return _check_onnx(source)
     _check_description(source.name, source.path, spec)
     weights = find_weights(source.path)
     _check_memory(source.name, weights.num_bytes(_bytes_per_value(spec)), spec)
     return CheckedFolder(name=source.name, folder=source.path)
+
+
+def _check_onnx(source: LocalFolder) -> CheckedOnnx:
+    read_manifest(source.path)
+    num_bytes = sum(file.stat().st_size for file in source.path.glob("*.onnx*"))
+    require_memory(
+        source.name,
+        num_weight_bytes=num_bytes,
+        available_bytes=available_memory_bytes(),
+        place="this machine",
+    )
+    return CheckedOnnx(name=source.name, folder=source.path)
 
 
 def _check_repository(source: HubRepository, spec: ModelSpec) -> CheckedRepository:

@@ -1,35 +1,27 @@
 """Converts a GGUF file once and keeps the result. Called by `prepare`.
 
-A result is a folder named after the file, its content and the converter's version; it appears by
-one atomic rename, so it is whole or absent. Starting processes that find it use it without any
-lock; the others queue up for one lock a cache folder, which the system frees when its holder
-dies, so the first holder afterwards also knows that every unfinished folder is a dead one's.
-What happens inside a conversion is `gguf_conversion`'s; this file imports no torch.
+A result is a folder named after the file, its content and the converter's version; how it is made
+only once is `made_once`'s. What happens inside a conversion is `gguf_conversion`'s; this file
+imports no torch.
 """
 
-import os
 import re
-import shutil
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from optimize.errors import CacheUnusable, CorruptModel
-from optimize.fingerprint import file_sha256, write_json
+from optimize.errors import CacheUnusable
+from optimize.fingerprint import file_sha256
 from optimize.gguf_header import GgufHeader
+from optimize.made_once import is_finished, make_once
 from optimize.memory import require_conversion
-from optimize.model_folder import read_json
 from optimize.report import Progress, Report, stage
 
+__all__ = ["ConvertedModel", "convert_once", "gguf_revision", "is_finished", "unusable"]
+
 CONVERTER_VERSION = 1  # raise it when the same GGUF file would give another folder
-MANIFEST_FILE = "beamline.json"
 _BYTES_PER_VALUE = 4  # results are float32: exactly what the file's blocks stand for
-_UNFINISHED = ".unfinished-"
 
 Convert = Callable[[Path, GgufHeader, Path, Report], None]
 """Writes the model in a GGUF file into an empty folder, in transformers' format."""
@@ -53,111 +45,56 @@ def convert_once(
         NotEnoughMemory: converting would not fit into main memory.
         ConversionFailed: `convert` could not read the file; nothing is left behind.
     """
+    digest = _digest(file, cache_folder, progress)
+    folder = cache_folder / "converted" / _folder_name(file, digest)
+
+    def make(unfinished: Path) -> None:
+        report = stage(progress, "converting (only once)")
+        num_bytes = header.num_parameters * _BYTES_PER_VALUE
+        require_conversion(file.stem, folder.parent, num_bytes=num_bytes)
+        convert(file, header, unfinished, report)
+        report(1.0)
+
+    about = {
+        "converter_version": CONVERTER_VERSION,
+        "source": str(file),
+        "transformers_version": metadata.version("transformers"),
+    }
     try:
-        digest = file_sha256(
-            file, cache_folder / "hashes", stage(progress, "reading the GGUF file")
-        )
-        folder = cache_folder / "converted" / _folder_name(file, digest)
-        if not is_finished(folder):
-            _convert_locked(file, header, folder, convert, progress)
+        make_once(folder, make, about=about, progress=progress)
     except OSError as error:
-        raise CacheUnusable(
-            f"cannot keep converted models in {cache_folder} ({error}). Choose a cache folder "
-            "that can be written."
-        ) from error
-    revision = f"gguf-sha256-{digest}-v{CONVERTER_VERSION}"
-    return ConvertedModel(folder=folder, revision=revision)
+        raise unusable(cache_folder, error) from error
+    return ConvertedModel(folder=folder, revision=_revision(digest))
 
 
-def is_finished(folder: Path) -> bool:
-    """Whether the folder holds a whole conversion: all files of its manifest, in their sizes."""
+def gguf_revision(file: Path, *, cache_folder: Path, progress: Progress) -> str:
+    """The identity of a GGUF file's weights, known without converting them.
+
+    Raises:
+        CacheUnusable: the file's hash cannot be computed or remembered.
+    """
+    return _revision(_digest(file, cache_folder, progress))
+
+
+def unusable(cache_folder: Path, error: OSError) -> CacheUnusable:
+    """What a failure to read or write there is for the caller."""
+    return CacheUnusable(
+        f"cannot keep converted models in {cache_folder} ({error}). Choose a cache folder "
+        "that can be written."
+    )
+
+
+def _digest(file: Path, cache_folder: Path, progress: Progress) -> str:
     try:
-        files = read_json(folder / MANIFEST_FILE).get("files")
-    except (OSError, CorruptModel):
-        return False
-    if not isinstance(files, dict) or not files:
-        return False
-    return all(_size(folder / name) == size for name, size in files.items())
+        return file_sha256(file, cache_folder / "hashes", stage(progress, "reading the GGUF file"))
+    except OSError as error:
+        raise unusable(cache_folder, error) from error
+
+
+def _revision(digest: str) -> str:
+    return f"gguf-sha256-{digest}-v{CONVERTER_VERSION}"
 
 
 def _folder_name(file: Path, digest: str) -> str:
     stem = re.sub(r"[^\w.-]+", "-", file.stem)[:80]
     return f"{stem}-{digest[:16]}-v{CONVERTER_VERSION}"
-
-
-def _convert_locked(
-    file: Path, header: GgufHeader, folder: Path, convert: Convert, progress: Progress
-) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with _only_converter(folder.parent, progress):
-        if is_finished(folder):
-            return
-        _remove_leftovers(folder.parent)
-        num_bytes = header.num_parameters * _BYTES_PER_VALUE
-        require_conversion(file.stem, folder.parent, num_bytes=num_bytes)
-        _convert_into(file, header, folder, convert, stage(progress, "converting (only once)"))
-
-
-@contextmanager
-def _only_converter(parent: Path, progress: Progress) -> Iterator[None]:
-    lock = FileLock(parent / ".lock")
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        progress("waiting for another process that is converting", 0.0)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _convert_into(
-    file: Path, header: GgufHeader, folder: Path, convert: Convert, report: Report
-) -> None:
-    unfinished = folder.parent / f"{_UNFINISHED}{uuid.uuid4().hex}"
-    unfinished.mkdir()
-    try:
-        convert(file, header, unfinished, report)
-        write_json(unfinished / MANIFEST_FILE, _manifest(unfinished, file))
-        _publish(unfinished)
-        if folder.exists():  # damaged, else it would have been used
-            folder.rename(Path(f"{unfinished}-damaged"))
-        os.replace(unfinished, folder)
-        report(1.0)
-    finally:
-        _remove_leftovers(folder.parent)
-
-
-def _manifest(folder: Path, file: Path) -> dict[str, object]:
-    return {
-        "converter_version": CONVERTER_VERSION,
-        "source": str(file),
-        "transformers_version": metadata.version("transformers"),
-        "files": {path.name: path.stat().st_size for path in sorted(folder.iterdir())},
-    }
-
-
-def _publish(folder: Path) -> None:
-    """Make the files readable by all, since an image may convert as one user and serve as another.
-
-    Also forces them to the disk before the rename makes them count as finished.
-    """
-    for path in folder.iterdir():
-        path.chmod(0o644)
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    folder.chmod(0o755)
-
-
-def _remove_leftovers(parent: Path) -> None:
-    """Delete unfinished folders. Only for the holder of the lock: then none is being written."""
-    for path in parent.glob(f"{_UNFINISHED}*"):
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _size(path: Path) -> int | None:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return None

@@ -48,7 +48,7 @@ def build_float_graph(
     if process.returncode != 0:
         raise OnnxUnsupported(
             f"{folder.name} cannot be exported to ONNX ({_reason(last_lines)}). "
-            "Serve it with the torch runtime."
+            "Serve it with torch."
         )
 
 

@@ -72,7 +72,7 @@ def check_graph(
     if not error <= tolerance:
         raise OnnxUnsupported(
             f"the exported graph gives other logits than the model itself (off by {error:.2g} "
-            "standard deviations), so it would be served wrongly. Serve it with the torch runtime."
+            "standard deviations), so it would be served wrongly. Serve it with torch."
         )
 
 

@@ -2,7 +2,7 @@
 
 Reads as its stages: build the float graph, compare it with the model, calibrate, quantise, compare
 again, describe. The result holds the graph, its weights, the tokenizer and a manifest, and needs
-neither torch nor transformers to be served.
+neither torch nor transformers to be served. This module imports both; `onnx_prepare` does not.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +17,7 @@ from transformers import AutoConfig, GenerationConfig, PreTrainedConfig, PreTrai
 from optimize.description import context_length, eos_token_ids
 from optimize.errors import OnnxUnsupported
 from optimize.loading import load_tokenizer
+from optimize.onnx_blockwise import quantize_int4, quantize_int8
 from optimize.onnx_builder import build_float_graph
 from optimize.onnx_calibration import CalibrationText, chunks_of, measure_channels
 from optimize.onnx_check import (
@@ -26,6 +27,7 @@ from optimize.onnx_check import (
     check_graph,
     run_reference,
 )
+from optimize.onnx_dynamic import quantize_int8_dynamic
 from optimize.onnx_graph import OnnxGraph
 from optimize.onnx_last_position import keep_last_position, store_embedding
 from optimize.onnx_manifest import EXPORTER_VERSION, OnnxManifest, write_manifest
@@ -36,6 +38,7 @@ from optimize.report import Progress, stage
 from optimize.smoothing import rotate_head, smooth
 from optimize.weight_scheme import WeightScheme
 
+_QUANTIZING = "quantizing (only once)"
 _STATIC_ROTATIONS = {"default", "linear", "llama3", "yarn"}  # the same for a token in any text
 
 
@@ -74,9 +77,9 @@ def export_onnx(order: ExportOrder, target: Path, *, progress: Progress) -> Onnx
     """
     with TemporaryDirectory(dir=target, prefix=".float-") as scratch:
         original = _build_float(order, Path(scratch), progress)
-        _QUANTIZE[order.scheme](original, order, progress)
-        keep_last_position(original.graph, vocab_size=original.manifest.vocab_size)
-        original.graph.save(target)
+        graph = _QUANTIZE[order.scheme](original, order, progress)
+        keep_last_position(graph, vocab_size=original.manifest.vocab_size)
+        graph.save(target)
         is_float = order.scheme is WeightScheme.FP32
         tolerance = FLOAT_TOLERANCE if is_float else QUANTIZED_TOLERANCE
         progress("checking the exported model", 0.0)
@@ -148,26 +151,45 @@ def _check_rotation(name: str, config: PreTrainedConfig) -> None:
     if unknown:
         raise OnnxUnsupported(
             f"{name} scales its rotary positions by the text ({', '.join(unknown)}), which an "
-            "exported graph cannot. Serve it with the torch runtime."
+            "exported graph cannot. Serve it with torch."
         )
 
 
-def _keep_float(_original: _Float, _order: ExportOrder, _progress: Progress) -> None:
-    """Nothing to do."""
+def _keep_float(original: _Float, _order: ExportOrder, _progress: Progress) -> OnnxGraph:
+    return original.graph
 
 
-def _to_w8a8(original: _Float, order: ExportOrder, progress: Progress) -> None:
+def _to_w8a8(original: _Float, order: ExportOrder, progress: Progress) -> OnnxGraph:
     if not is_integer_product_exact():
         raise OnnxUnsupported(
-            "ONNX Runtime's 8-bit product overflows on this processor. Export fp32, or serve "
-            "the model with the torch runtime."
+            "ONNX Runtime's 8-bit product overflows on this processor. Export int8, or "
+            "serve it with torch."
         )
     channels = _calibrate(original, order.calibration, stage(progress, "calibrating (only once)"))
-    progress("quantizing (only once)", 0.0)
+    report = stage(progress, _QUANTIZING)
+    report(0.0)
     smooth(original.graph, original.sites, channels, attention_shape(original.graph))
     rotate_head(original.graph, original.sites[-1])
     quantize_w8a8(original.graph, original.sites)
-    progress("quantizing (only once)", 1.0)
+    report(1.0)
+    return original.graph
+
+
+def _to_int8(original: _Float, _order: ExportOrder, progress: Progress) -> OnnxGraph:
+    progress(_QUANTIZING, 0.0)
+    quantize_int8(original.graph, original.sites)
+    return original.graph
+
+
+def _to_int4(original: _Float, _order: ExportOrder, progress: Progress) -> OnnxGraph:
+    progress(_QUANTIZING, 0.0)
+    quantize_int4(original.graph, original.sites)
+    return original.graph
+
+
+def _to_int8_dynamic(original: _Float, _order: ExportOrder, progress: Progress) -> OnnxGraph:
+    progress(_QUANTIZING, 0.0)
+    return quantize_int8_dynamic(original.graph, original.folder)
 
 
 def _calibrate(
@@ -179,6 +201,14 @@ def _calibrate(
     )
 
 
-_QUANTIZE: Mapping[WeightScheme, Callable[[_Float, ExportOrder, Progress], None]] = (
-    MappingProxyType({WeightScheme.FP32: _keep_float, WeightScheme.W8A8: _to_w8a8})
+_QUANTIZE: Mapping[WeightScheme, Callable[[_Float, ExportOrder, Progress], OnnxGraph]] = (
+    MappingProxyType(
+        {
+            WeightScheme.FP32: _keep_float,
+            WeightScheme.W8A8: _to_w8a8,
+            WeightScheme.INT8: _to_int8,
+            WeightScheme.INT4: _to_int4,
+            WeightScheme.INT8_DYNAMIC: _to_int8_dynamic,
+        }
+    )
 )

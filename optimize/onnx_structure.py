@@ -56,9 +56,7 @@ def find_sites(graph: OnnxGraph) -> list[Site]:
         if node.op_type == "MatMul" and graph.is_weight(node.input[1]):
             matmuls.setdefault(node.input[0], []).append(node)
     if not matmuls:
-        raise OnnxUnsupported(
-            "the exported graph has no matrices. Serve it with the torch runtime."
-        )
+        raise OnnxUnsupported("the exported graph has no matrices. Serve it with torch.")
     head = list(matmuls)[-1]
     return [
         Site(
@@ -82,7 +80,7 @@ def attention_shape(graph: OnnxGraph) -> AttentionShape:
     if not shapes or len(set(shapes)) != 1:
         raise OnnxUnsupported(
             "the exported graph does not have one kind of grouped-query attention. "
-            "Serve it with the torch runtime."
+            "Serve it with torch."
         )
     return AttentionShape(len(shapes), *shapes[0])
 

@@ -13,11 +13,13 @@ from optimize.check import (
     CheckedFolder,
     CheckedGguf,
     CheckedModel,
+    CheckedOnnx,
     CheckedRepository,
     check_model,
 )
 from optimize.conversion import convert_once
 from optimize.description import context_length, eos_token_ids
+from optimize.errors import ModelRefused
 from optimize.gguf_conversion import convert_gguf
 from optimize.hub import fetch_weights
 from optimize.loading import load_model, load_tokenizer
@@ -27,7 +29,7 @@ from optimize.placement import Placement, choose_placement
 from optimize.report import Progress, ignore_progress, stage
 from optimize.spec import ModelSpec
 
-__all__ = ["PreparedModel", "check_model", "prepare_model"]
+__all__ = ["LocatedModel", "PreparedModel", "check_model", "locate_model", "prepare_model"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +60,7 @@ def prepare_model(spec: ModelSpec, *, progress: Progress | None = None) -> Prepa
     checked = check_model(spec)
     placement = choose_placement(spec.device, spec.dtype)
     _fit_gguf(checked, placement)
-    located = _locate(checked, spec, report)
+    located = locate_model(checked, spec, report)
     weights = find_weights(located.folder)
     _fit(checked.name, weights.num_bytes(placement.bytes_per_value), placement)
     report("loading", 0.0)
@@ -78,20 +80,30 @@ def prepare_model(spec: ModelSpec, *, progress: Progress | None = None) -> Prepa
 
 
 @dataclass(frozen=True, slots=True)
-class _Located:
+class LocatedModel:
     """A folder that transformers can load; no revision yet where its content must give one."""
 
     folder: Path
     revision: str | None
 
 
-def _locate(checked: CheckedModel, spec: ModelSpec, progress: Progress) -> _Located:
+def locate_model(checked: CheckedModel, spec: ModelSpec, progress: Progress) -> LocatedModel:
+    """The folder of a checked model, downloaded or converted where that has not been done.
+
+    Raises:
+        ModelError: as `prepare_model`; a model that was exported for ONNX Runtime is refused.
+    """
     match checked:
+        case CheckedOnnx():
+            raise ModelRefused(
+                f"{checked.name} was exported for ONNX Runtime, which this loader does not run; "
+                "give the model that it was made from."
+            )
         case CheckedFolder():
-            return _Located(checked.folder, None)
+            return LocatedModel(checked.folder, None)
         case CheckedRepository():
             fetch_weights(checked.repository, checked.folder, stage(progress, "downloading"))
-            return _Located(checked.folder, checked.folder.name)
+            return LocatedModel(checked.folder, checked.folder.name)
         case CheckedGguf():
             converted = convert_once(
                 checked.file,
@@ -100,7 +112,7 @@ def _locate(checked: CheckedModel, spec: ModelSpec, progress: Progress) -> _Loca
                 convert=convert_gguf,
                 progress=progress,
             )
-            return _Located(converted.folder, converted.revision)
+            return LocatedModel(converted.folder, converted.revision)
 
 
 def _fit_gguf(checked: CheckedModel, placement: Placement) -> None:

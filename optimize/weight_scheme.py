@@ -1,6 +1,7 @@
-"""How the weights of an exported model are stored and multiplied. Only names; no torch, no ONNX.
+"""How the weights of an exported model are kept: the one choice that trades quality for speed.
 
-Chosen by whoever orders an export; `onnx_export` has one function for each.
+Named in a `ModelSpec`, in a manifest and on the command line. Values only; what each scheme does to
+a graph is in `onnx_w8a8`, `onnx_blockwise` and `onnx_dynamic`.
 """
 
 from enum import StrEnum
@@ -10,9 +11,17 @@ class WeightScheme(StrEnum):
     """What the matrices of a model are stored as and multiplied in."""
 
     FP32 = "fp32"  # as they are: the reference
-    W8A8 = "w8a8"  # 8-bit weights and activations, smoothed with calibration
+    W8A8 = "w8a8"  # 8-bit weights and activations, smoothed with calibration: the default
+    INT8 = "int8"  # 8-bit weights in blocks of 32: nearest to the original
+    INT4 = "int4"  # 4-bit weights in blocks of 32: the smallest
+    INT8_DYNAMIC = "int8-dynamic"  # one activation scale a tensor: rows of a batch share it
 
     @property
     def is_calibrated(self) -> bool:
         """Whether making it needs a text to run the model on."""
         return self is WeightScheme.W8A8
+
+    @property
+    def is_batch_invariant(self) -> bool:
+        """Whether a row's results are the same bits whatever else is in the batch."""
+        return self is not WeightScheme.INT8_DYNAMIC
