@@ -16,6 +16,7 @@ class EngineConfig:
     max_waiting_requests: int = 256
     block_size: int = 16  # tokens in a block of the KV cache
     kv_cache_bytes: int | None = None  # None: chosen from the free memory of the device
+    num_threads: int | None = None  # that compute on a CPU; None: what the runtime chooses
 
     def __post_init__(self) -> None:
         for name in ("max_rows", "max_waiting_requests", "block_size"):

@@ -8,6 +8,8 @@
   + StepFailed: the model or the device failed during a step that held this request
   + DecodingFailed: this request's strategy or stop check raised, or its logits were not finite
   + UnsupportedModel: a model this runner cannot serve correctly, with the reason
+  + NativeUnavailable: the operators in C++ cannot be made here; the service runs without them
+  + StepTooSmall: the settings leave no room in a step for a piece of a prompt
   + CacheTooSmall: the memory for keys and values does not hold one step
   + CacheTooLarge: the settings give keys and values more memory than is free
 """
@@ -43,6 +45,14 @@ class DecodingFailed(EngineError):
 
 class UnsupportedModel(EngineError):
     """The model loads but would not be served correctly; the message says why."""
+
+
+class NativeUnavailable(EngineError):
+    """The operators of `engine/native` cannot be compiled here; the message says why."""
+
+
+class StepTooSmall(EngineError):
+    """A step of so few tokens would never compute a prompt; the message gives the numbers."""
 
 
 class CacheTooSmall(EngineError):

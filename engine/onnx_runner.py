@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.config import EngineConfig
-from engine.errors import CacheTooSmall
+from engine.decoder_shape import DecoderShape
+from engine.errors import CacheTooSmall, StepTooSmall
 from engine.plan import Plan, PlannedRow
 from engine.row_cache import RowCache
-from engine.row_store import RowShape, RowStore
+from engine.row_store import RowStore
 
 CPU_SHARE = 0.25  # of the memory that is available once the model is loaded
 CPU_MOST_BYTES = 4 * 2**30
@@ -36,7 +37,7 @@ class OnnxRunner:
         *,
         cache: RowCache,
         store: RowStore,
-        shape: RowShape,
+        shape: DecoderShape,
         vocab_size: int,
     ) -> None:
         self._session = session
@@ -49,25 +50,24 @@ class OnnxRunner:
     def load(
         cls,
         graph: Path,
-        shape: RowShape,
+        shape: DecoderShape,
         config: EngineConfig,
         *,
         vocab_size: int,
-        num_threads: int,
     ) -> "OnnxRunner":
-        """Open the graph and make its cache. `num_threads` 0 takes one for each core.
+        """Open the graph and make its cache.
 
         Raises:
             CacheTooSmall: the memory for keys and values does not hold one step.
-            ValueError: a step full of decoding rows leaves no room for a piece of a prompt.
+            StepTooSmall: a step full of decoding rows leaves no room for a piece of a prompt.
         """
         if config.max_step_tokens < config.max_rows + PIECE_TOKENS:
-            raise ValueError(
+            raise StepTooSmall(
                 f"max_step_tokens ({config.max_step_tokens}) must be at least max_rows "
                 f"({config.max_rows}) plus {PIECE_TOKENS}, the tokens of a piece of a prompt"
             )
         options = ort.SessionOptions()
-        options.intra_op_num_threads = num_threads
+        options.intra_op_num_threads = config.num_threads or 0  # 0: one for each core
         options.log_severity_level = 3  # errors
         session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
         num_donors = config.max_rows
@@ -166,7 +166,7 @@ class OnnxRunner:
         return result
 
 
-def _max_tokens(shape: RowShape, config: EngineConfig) -> int:
+def _max_tokens(shape: DecoderShape, config: EngineConfig) -> int:
     budget = config.kv_cache_bytes
     if budget is None:
         budget = min(int(psutil.virtual_memory().available * CPU_SHARE), CPU_MOST_BYTES)

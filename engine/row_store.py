@@ -9,11 +9,11 @@ of rows is contiguous within a layer, so it binds to the graph without a copy.
 import mmap
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.decoder_shape import DecoderShape
 from engine.row_moves import RowCopy
 
 Floats = NDArray[np.float32]
@@ -21,25 +21,10 @@ Floats = NDArray[np.float32]
 NO_RESERVE = 0x4000 if sys.platform == "linux" else 0  # MAP_NORESERVE, which mmap does not name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowShape:
-    """What the graph keeps of a row."""
-
-    num_layers: int
-    num_kv_heads: int
-    head_dim: int
-    context_length: int  # tokens
-
-    @property
-    def bytes_per_token(self) -> int:
-        """Keys and values of one token in all layers."""
-        return 2 * self.num_layers * self.num_kv_heads * self.head_dim * 4
-
-
 class RowStore:
     """Keys and values of all rows. Written on the engine thread only."""
 
-    def __init__(self, shape: RowShape, *, num_rows: int) -> None:
+    def __init__(self, shape: DecoderShape, *, num_rows: int) -> None:
         self._shape = shape
         self._num_rows = num_rows
         self._claimed = [0] * num_rows  # positions of each row that may have pages

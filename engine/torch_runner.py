@@ -49,6 +49,8 @@ class TorchRunner:
         """
         if module.config.is_encoder_decoder:
             raise UnsupportedModel(f"{type(module).__name__} is not decoder-only")
+        if config.num_threads is not None:
+            torch.set_num_threads(config.num_threads)
         plain_attention = module.config._attn_implementation
         register_paged_attention()
         _set_attention(module, ATTENTION_NAME)

@@ -10,7 +10,8 @@ from pathlib import Path
 from onnx import TensorProto
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from optimize.onnx_graph import GRAPH_FILE, OnnxGraph
+from optimize.onnx_graph import OnnxGraph
+from optimize.onnx_manifest import GRAPH_FILE
 
 
 def quantize_int8_dynamic(graph: OnnxGraph, scratch: Path) -> OnnxGraph:

@@ -16,6 +16,7 @@ from transformers import AutoConfig, GenerationConfig, PreTrainedConfig, PreTrai
 
 from optimize.description import context_length, eos_token_ids
 from optimize.errors import OnnxUnsupported
+from optimize.light_tokenizer import keep_tokenizer
 from optimize.loading import load_tokenizer
 from optimize.onnx_blockwise import quantize_int4, quantize_int8
 from optimize.onnx_builder import build_float_graph
@@ -23,21 +24,32 @@ from optimize.onnx_calibration import CalibrationText, chunks_of, measure_channe
 from optimize.onnx_check import (
     FLOAT_TOLERANCE,
     QUANTIZED_TOLERANCE,
+    TOLERANCES,
     Reference,
     check_graph,
     run_reference,
 )
 from optimize.onnx_dynamic import quantize_int8_dynamic
+from optimize.onnx_embedding_scale import set_embedding_scale
 from optimize.onnx_graph import OnnxGraph
 from optimize.onnx_last_position import keep_last_position, store_embedding
-from optimize.onnx_manifest import EXPORTER_VERSION, OnnxManifest, write_manifest
+from optimize.onnx_manifest import (
+    EXPORTER_VERSION,
+    GRAPH_FILE,
+    OnnxManifest,
+    write_manifest,
+)
+from optimize.onnx_native import write_native_graph
 from optimize.onnx_session import Floats, open_session
 from optimize.onnx_structure import Site, attention_shape, find_sites
 from optimize.onnx_w8a8 import is_integer_product_exact, quantize_w8a8
+from optimize.onnx_windows import set_windows, smallest_window
 from optimize.report import Progress, stage
 from optimize.smoothing import rotate_head, smooth
 from optimize.weight_scheme import WeightScheme
 
+_PROMPT_TOKENS = 70  # of the longest prompt to check with
+_CROSSED_WINDOW = 512  # a larger one would take too long to cross
 _QUANTIZING = "quantizing (only once)"
 _STATIC_ROTATIONS = {"default", "linear", "llama3", "yarn"}  # the same for a token in any text
 
@@ -80,12 +92,12 @@ def export_onnx(order: ExportOrder, target: Path, *, progress: Progress) -> Onnx
         graph = _QUANTIZE[order.scheme](original, order, progress)
         keep_last_position(graph, vocab_size=original.manifest.vocab_size)
         graph.save(target)
-        is_float = order.scheme is WeightScheme.FP32
-        tolerance = FLOAT_TOLERANCE if is_float else QUANTIZED_TOLERANCE
+        write_native_graph(target, original.manifest.attention)
         progress("checking the exported model", 0.0)
+        tolerance = TOLERANCES.get(order.scheme, QUANTIZED_TOLERANCE)
         session = open_session(target)
         check_graph(session, original.manifest, original.reference, tolerance=tolerance)
-    original.tokenizer.save_pretrained(target)
+    keep_tokenizer(original.tokenizer, target, probe=order.calibration.text)
     write_manifest(target, original.manifest)
     return original.manifest
 
@@ -105,11 +117,14 @@ def _build_float(order: ExportOrder, scratch: Path, progress: Progress) -> _Floa
         report=report,
     )
     graph = OnnxGraph.load(scratch)
+    set_windows(graph, config)
+    set_embedding_scale(graph, config.hidden_size)
+    graph.save_beside(GRAPH_FILE)
     store_embedding(graph)
     manifest = _describe(order, graph, config, tokenizer)
     reference = run_reference(
         order.folder,
-        context_length=manifest.context_length,
+        longest=_longest_prompt(config, manifest.context_length),
         trust_remote_code=order.trust_remote_code,
     )
     check_graph(open_session(scratch), manifest, reference, tolerance=FLOAT_TOLERANCE)
@@ -140,6 +155,14 @@ def _describe(
         onnxruntime_version=metadata.version("onnxruntime"),
         builder_version=metadata.version("onnxruntime-genai"),
     )
+
+
+def _longest_prompt(config: PreTrainedConfig, most_tokens: int) -> int:
+    """Enough tokens to check with that windows of a moderate size are crossed."""
+    window = smallest_window(config)
+    if window is None or window > _CROSSED_WINDOW:
+        return min(_PROMPT_TOKENS, most_tokens)
+    return min(window + _PROMPT_TOKENS, most_tokens)
 
 
 def _check_rotation(name: str, config: PreTrainedConfig) -> None:

@@ -5,7 +5,7 @@ in the file they came from (a memory map) until one is replaced, so a model far 
 memory's free half passes through. Shapes: a weight of a MatMul is [inputs, outputs].
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-GRAPH_FILE = "model.onnx"
+from optimize.onnx_manifest import GRAPH_FILE
+
 DATA_FILE = "model.onnx.data"
 MICROSOFT = "com.microsoft"
 Array = NDArray[np.generic]
@@ -83,6 +84,33 @@ class OnnxGraph:
         self._model.graph.output.append(
             helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
         )
+
+    def drop_unused(self) -> None:
+        """Leave out the nodes and weights that no output of the model depends on."""
+        wanted = {output.name for output in self._model.graph.output}
+        kept: list[NodeProto] = []
+        for node in reversed(self.nodes):
+            if wanted.intersection(node.output):
+                kept.append(node)
+                wanted.update(node.input)
+        self.nodes = kept[::-1]
+        stored = [t for t in self._model.graph.initializer if t.name in wanted]
+        del self._model.graph.initializer[:]
+        self._model.graph.initializer.extend(stored)
+
+    def set_signature(
+        self, inputs: Mapping[str, tuple[int, Iterable[int | str]]], outputs: Collection[str]
+    ) -> None:
+        """State all inputs, by name with type and shape, and which outputs are kept."""
+        described = [helper.make_tensor_value_info(n, t, list(s)) for n, (t, s) in inputs.items()]
+        kept = [output for output in self._model.graph.output if output.name in outputs]
+        del self._model.graph.input[:], self._model.graph.output[:], self._model.graph.value_info[:]
+        self._model.graph.input.extend(described)
+        self._model.graph.output.extend(kept)
+
+    def import_domain(self, domain: str) -> None:
+        """Let nodes be of a domain that is not ONNX's own, in its first version."""
+        self._model.opset_import.append(helper.make_opsetid(domain, 1))
 
     def save(self, folder: Path) -> None:
         """Write the graph and the weights it still uses into `folder`, one weight at a time."""

@@ -12,7 +12,7 @@ from optimize.onnx_graph import OnnxGraph
 from optimize.onnx_structure import attention_nodes
 
 LOGITS = "logits"
-_LAST = "last_position"
+LAST_POSITION = "last_position"
 _NOT_ROWS = {"Constant"}  # what these produce has no positions
 
 
@@ -21,14 +21,14 @@ def keep_last_position(graph: OnnxGraph, *, vocab_size: int) -> None:
     tail = _tail(graph)
     inside = {output for node in tail for output in node.output}
     slices: dict[str, NodeProto] = {}
-    graph.set_weight(_LAST, np.array([-1], np.int64))
+    graph.set_weight(LAST_POSITION, np.array([-1], np.int64))
     for node in tail:
         for place, name in enumerate(node.input):
             if name in inside or not _has_positions(graph, name):
                 continue
             node.input[place] = f"{name}/last"
             slices.setdefault(
-                name, helper.make_node("Gather", [name, _LAST], [f"{name}/last"], axis=1)
+                name, helper.make_node("Gather", [name, LAST_POSITION], [f"{name}/last"], axis=1)
             )
     graph.insert_before(tail[0], slices.values())
     graph.set_output_shape(LOGITS, ("batch_size", 1, vocab_size))

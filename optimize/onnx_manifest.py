@@ -8,13 +8,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from optimize.attention_shape import AttentionShape
 from optimize.errors import CorruptModel
 from optimize.fingerprint import write_json
 from optimize.model_folder import read_json
 from optimize.weight_scheme import WeightScheme
 
 ONNX_MANIFEST_FILE = "beamline-onnx.json"
-EXPORTER_VERSION = 1  # raise it when the same model would give another graph
+GRAPH_FILE = "model.onnx"  # beside it
+NATIVE_GRAPH_FILE = "native.onnx"  # the same with our own operators, where it can be
+EXPORTER_VERSION = 2  # raise it when the same model would give another graph
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +37,11 @@ class OnnxManifest:
     exporter_version: int
     onnxruntime_version: str
     builder_version: str
+
+    @property
+    def attention(self) -> AttentionShape:
+        """The heads of its attention layers."""
+        return AttentionShape(self.num_layers, self.num_heads, self.num_kv_heads, self.head_dim)
 
     @property
     def kv_bytes_per_token(self) -> int:

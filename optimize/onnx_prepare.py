@@ -7,10 +7,12 @@ second start imports neither torch nor transformers' models; the export itself i
 import hashlib
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase
 
 from optimize.check import (
     CheckedFolder,
@@ -20,12 +22,18 @@ from optimize.check import (
     check_model,
 )
 from optimize.conversion import gguf_revision, unusable
-from optimize.errors import LoadingFailed
-from optimize.foreign_errors import translated
+from optimize.errors import OnnxUnsupported
+from optimize.light_tokenizer import load_light_tokenizer
 from optimize.made_once import is_finished, make_once
 from optimize.model_folder import find_weights, folder_revision
 from optimize.onnx_calibration import CalibrationText, read_calibration
-from optimize.onnx_manifest import EXPORTER_VERSION, OnnxManifest, read_manifest
+from optimize.onnx_manifest import (
+    EXPORTER_VERSION,
+    GRAPH_FILE,
+    NATIVE_GRAPH_FILE,
+    OnnxManifest,
+    read_manifest,
+)
 from optimize.report import Progress, ignore_progress
 from optimize.spec import ModelSpec
 from optimize.weight_scheme import WeightScheme
@@ -35,11 +43,22 @@ from optimize.weight_scheme import WeightScheme
 class PreparedOnnx:
     """A graph ready to be served on the CPU."""
 
-    folder: Path  # holds the graph, see `onnx_graph.GRAPH_FILE`
+    folder: Path
     manifest: OnnxManifest
     tokenizer: PreTrainedTokenizerBase
     name: str  # what to call the model: hub id, folder name, GGUF file stem
     revision: str  # identity of the weights as they are served, part of cache keys
+
+    @property
+    def graph(self) -> Path:
+        """The graph's file; its weights are beside it."""
+        return self.folder / GRAPH_FILE
+
+    @property
+    def native_graph(self) -> Path | None:
+        """The same for our own operators; None where the model has no such form."""
+        file = self.folder / NATIVE_GRAPH_FILE
+        return file if file.is_file() else None
 
     @property
     def context_length(self) -> int:
@@ -85,10 +104,17 @@ def prepare_onnx(
 
         make_onnx(checked, spec, scheme, calibration, unfinished, report)
 
+    refusal = folder.with_name(f"{folder.name}-refused-{metadata.version('onnxruntime-genai')}.txt")
+    if refusal.is_file():  # finding that out again would take as long as the first time
+        raise OnnxUnsupported(refusal.read_text())
     if not is_finished(folder):
         about = {"source": str(spec.source), "source_revision": revision, "scheme": scheme.value}
         try:
             make_once(folder, make, about=about, progress=report)
+        except OnnxUnsupported as error:
+            with suppress(OSError):
+                refusal.write_text(str(error))
+            raise
         except OSError as error:
             raise unusable(spec.cache_folder, error) from error
     return _open(folder, checked.name)
@@ -96,12 +122,10 @@ def prepare_onnx(
 
 def _open(folder: Path, name: str) -> PreparedOnnx:
     manifest = read_manifest(folder)
-    with translated(lambda reason: LoadingFailed(f"the tokenizer in {folder}: {reason}")):
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
     return PreparedOnnx(
         folder=folder,
         manifest=manifest,
-        tokenizer=tokenizer,
+        tokenizer=load_light_tokenizer(folder),
         name=name,
         revision=_digest(manifest.source_revision, manifest.scheme, manifest.calibration),
     )

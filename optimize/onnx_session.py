@@ -13,8 +13,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from optimize.errors import OnnxUnsupported
-from optimize.onnx_graph import GRAPH_FILE
-from optimize.onnx_manifest import OnnxManifest
+from optimize.onnx_manifest import GRAPH_FILE, OnnxManifest
 
 Floats = NDArray[np.float32]
 

@@ -10,6 +10,7 @@ from enum import Enum
 
 from onnx import NodeProto, helper
 
+from optimize.attention_shape import AttentionShape
 from optimize.errors import OnnxUnsupported
 from optimize.onnx_graph import OnnxGraph
 
@@ -37,16 +38,6 @@ class Site:
     origin: Origin
     is_shared: bool  # something else than these matrices reads the value too
     is_head: bool  # its matrix gives the logits
-
-
-@dataclass(frozen=True, slots=True)
-class AttentionShape:
-    """The heads of a decoder's attention layers, all alike."""
-
-    num_layers: int
-    num_heads: int
-    num_kv_heads: int
-    head_dim: int
 
 
 def find_sites(graph: OnnxGraph) -> list[Site]:

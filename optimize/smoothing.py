@@ -19,9 +19,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from onnx import helper
 
+from optimize.attention_shape import AttentionShape
 from optimize.onnx_graph import OnnxGraph
 from optimize.onnx_session import Floats
-from optimize.onnx_structure import NORMS, AttentionShape, Origin, Site
+from optimize.onnx_structure import NORMS, Origin, Site
 
 _TINY = 1e-6
 _MAX_ROTATION = 512  # channels that one block of the rotation mixes

@@ -4,7 +4,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from engine.native_library import build_native_library
+from optimize.weight_scheme import WeightScheme
 from tests.engine.deliveries import Gate
+from tests.engine.exports import export, save_tiny_llama
 from tests.engine.running_worker import RunningWorker
 
 
@@ -26,3 +29,20 @@ def start() -> Iterator[Callable[..., RunningWorker]]:
         if isinstance(running.runner.before_forward, Gate):
             running.runner.before_forward.open()
         running.worker.close()
+
+
+@pytest.fixture(scope="session")
+def tiny_llama_folder(tmp_path_factory):
+    return save_tiny_llama(tmp_path_factory.mktemp("tiny-llama"))
+
+
+@pytest.fixture(scope="session", params=[WeightScheme.FP32, WeightScheme.W8A8])
+def exported(request, tiny_llama_folder, tmp_path_factory):
+    """A folder with both graphs, and its manifest."""
+    return export(tiny_llama_folder, tmp_path_factory.mktemp(request.param), request.param)
+
+
+@pytest.fixture(scope="session")
+def native_library(tmp_path_factory):
+    """The operators, compiled here: developing needs a C++ compiler."""
+    return build_native_library(tmp_path_factory.mktemp("operators"))

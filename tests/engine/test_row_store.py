@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from engine.decoder_shape import DecoderShape
 from engine.row_moves import RowCopy
-from engine.row_store import RowShape, RowStore
+from engine.row_store import RowStore
 
 # A head's part of a row is two pages long, so that half of it can be given back.
-SHAPE = RowShape(num_layers=2, num_kv_heads=2, head_dim=8, context_length=256)
+SHAPE = DecoderShape(num_layers=2, num_kv_heads=2, head_dim=8, context_length=256)
 
 
 @pytest.fixture

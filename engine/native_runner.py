@@ -1,0 +1,170 @@
+"""The native runner: an exported decoder on ONNX Runtime with our own operators. Fastest on a CPU.
+
+The graph (`optimize/onnx_native.py`) takes a flat batch, so a step is one call for the decoding
+rows and the chunks of prompts together, and its attention (`engine/native/`) reads keys and values
+from the blocks of a paged cache. Each token is computed by itself in an order of its own, so its
+bits depend on its sequence alone. Used on the engine thread only, once loaded.
+"""
+
+import mmap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import psutil
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from engine.config import EngineConfig
+from engine.decoder_shape import DecoderShape
+from engine.errors import CacheTooLarge, CacheTooSmall
+from engine.paged_cache import PagedCache
+from engine.plan import Plan, PlannedRow
+from engine.row_store import NO_RESERVE
+
+BLOCK_TOKENS = 16  # positions of a block, as the operators lay them out
+CPU_SHARE = 0.25  # of the memory that is available once the model is loaded
+CPU_MOST_BYTES = 4 * 2**30
+
+
+class NativeRunner:
+    """Runs a native graph over planned rows and owns their cache."""
+
+    def __init__(
+        self,
+        session: ort.InferenceSession,
+        *,
+        num_blocks: int,
+        shape: DecoderShape,
+        vocab_size: int,
+    ) -> None:
+        self._session = session
+        self._cache = PagedCache(num_blocks=num_blocks, block_size=BLOCK_TOKENS)
+        self._blocks = _map_blocks(num_blocks, shape)
+        self._shape = shape
+        self._vocab_size = vocab_size
+        self._logits = np.empty((0, vocab_size), np.float32)  # reused: a step's are read before
+
+    @classmethod
+    def load(
+        cls,
+        graph: Path,
+        library: Path,
+        shape: DecoderShape,
+        config: EngineConfig,
+        *,
+        vocab_size: int,
+    ) -> "NativeRunner":
+        """Open the graph with the operators in `library` and make the cache.
+
+        Raises:
+            CacheTooSmall: the memory for keys and values does not hold one step.
+            CacheTooLarge: the settings ask for more memory than is free.
+        """
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = config.num_threads or 0  # 0: one for each core
+        options.log_severity_level = 3  # errors
+        options.register_custom_ops_library(str(library))
+        session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        num_blocks = _num_blocks(shape, config)
+        return cls(session, num_blocks=num_blocks, shape=shape, vocab_size=vocab_size)
+
+    @property
+    def cache(self) -> PagedCache:
+        """Accounting of the blocks."""
+        return self._cache
+
+    @property
+    def context_length(self) -> int:
+        """The longest sequence the model can continue, in tokens."""
+        return self._shape.context_length
+
+    @property
+    def vocab_size(self) -> int:
+        """Width of the logits."""
+        return self._vocab_size
+
+    @property
+    def device_memory_bytes(self) -> int:
+        """Nothing is on an accelerator."""
+        return 0
+
+    def forward(self, plan: Plan) -> Tensor:
+        """Logits [rows that want them, vocab] after computing the plan's tokens.
+
+        They are overwritten by the next call.
+        """
+        copies = self._cache.take_copies()
+        if copies:
+            sources, destinations = zip(*copies, strict=True)
+            self._blocks[list(destinations)] = self._blocks[list(sources)]
+        num_wanted = sum(row.wants_logits for row in plan.rows)
+        return torch.from_numpy(self._run(plan.rows)[:num_wanted])
+
+    def _run(self, rows: Sequence[PlannedRow]) -> NDArray[np.float32]:
+        token_ids: list[int] = []
+        starts, logits_at = [0], []
+        for row in rows:
+            token_ids += row.sequence.tokens_between(row.start, row.end)
+            starts.append(len(token_ids))
+            if row.wants_logits:
+                logits_at.append(len(token_ids) - 1)
+        logits_at = logits_at or [0]  # the graph cannot take none
+        logits = self._room_for(len(logits_at))
+        binding = self._session.io_binding()
+        binding.bind_cpu_input("input_ids", np.array([token_ids], np.int64))
+        binding.bind_cpu_input("cache", self._blocks)
+        binding.bind_cpu_input("block_tables", self._tables(rows))
+        binding.bind_cpu_input("row_starts", np.array(starts, np.int32))
+        binding.bind_cpu_input("row_lengths", np.array([row.end for row in rows], np.int32))
+        binding.bind_cpu_input("logits_at", np.array(logits_at, np.int64))
+        binding.bind_output("logits", "cpu", 0, np.float32, (1, *logits.shape), logits.ctypes.data)
+        self._session.run_with_iobinding(binding)
+        return logits
+
+    def _tables(self, rows: Sequence[PlannedRow]) -> NDArray[np.int32]:
+        """Each row's blocks, padded with blocks that are not read."""
+        tables = [self._cache.block_table(row.sequence.id) for row in rows]
+        padded = np.zeros((len(rows), max(map(len, tables))), np.int32)
+        for at, table in enumerate(tables):
+            padded[at, : len(table)] = table
+        return padded
+
+    def _room_for(self, num_rows: int) -> NDArray[np.float32]:
+        if num_rows > len(self._logits):
+            self._logits = np.empty((num_rows, self._vocab_size), np.float32)
+        return self._logits[:num_rows]
+
+
+def _map_blocks(num_blocks: int, shape: DecoderShape) -> NDArray[np.float32]:
+    """Memory for blocks [blocks, floats], claimed where it is written, in large pages if any."""
+    width = BLOCK_TOKENS * shape.floats_per_token
+    memory = mmap.mmap(
+        -1, num_blocks * width * 4, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NO_RESERVE
+    )
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)  # a step reads all of it: small pages cost as much again
+    return np.frombuffer(memory, np.float32).reshape(num_blocks, width)
+
+
+def _num_blocks(shape: DecoderShape, config: EngineConfig) -> int:
+    free = int(psutil.virtual_memory().available)
+    budget = config.kv_cache_bytes
+    if budget is None:
+        budget = min(int(free * CPU_SHARE), CPU_MOST_BYTES)
+    block_bytes = BLOCK_TOKENS * shape.bytes_per_token
+    of_full_batch = config.max_rows * -(-shape.context_length // BLOCK_TOKENS)
+    num_blocks = min(budget // block_bytes, of_full_batch)
+    if num_blocks < config.max_rows:
+        raise CacheTooSmall(
+            f"{budget} bytes hold {num_blocks} cache blocks of {block_bytes} bytes; "
+            f"{config.max_rows} are needed: raise kv_cache_bytes or lower max_rows"
+        )
+    if num_blocks * block_bytes > free:
+        raise CacheTooLarge(
+            f"the KV cache would take {num_blocks * block_bytes} bytes of the {free} that are "
+            "free: lower kv_cache_bytes or max_rows"
+        )
+    return num_blocks

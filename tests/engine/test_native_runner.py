@@ -1,0 +1,104 @@
+"""The native runner: right, and the same bits whatever runs beside and however prompts are cut."""
+
+import pytest
+from transformers import LlamaForCausalLM
+
+from engine.config import EngineConfig
+from engine.errors import CacheTooLarge, CacheTooSmall
+from engine.native_runner import BLOCK_TOKENS, NativeRunner
+from engine.torch_runner import TorchRunner
+from optimize.onnx_manifest import NATIVE_GRAPH_FILE
+from optimize.weight_scheme import WeightScheme
+from tests.engine.exports import CONTEXT_LENGTH, build_requests, decoder_shape, run
+
+ROOMY = EngineConfig(max_rows=12, block_size=BLOCK_TOKENS, num_threads=1)
+
+
+@pytest.fixture
+def load_runner(exported, native_library):
+    folder, manifest = exported
+
+    def load(config=ROOMY):
+        return NativeRunner.load(
+            folder / NATIVE_GRAPH_FILE,
+            native_library,
+            decoder_shape(manifest),
+            config,
+            vocab_size=manifest.vocab_size,
+        )
+
+    return load
+
+
+@pytest.fixture
+def requests(exported):
+    return build_requests(exported[1].vocab_size)
+
+
+def test_answers_are_those_of_the_torch_runner(exported, tiny_llama_folder, load_runner, requests):
+    if exported[1].scheme is not WeightScheme.FP32:
+        pytest.skip("quantised weights give other numbers")
+    module = LlamaForCausalLM.from_pretrained(tiny_llama_folder).eval()
+    reference = TorchRunner.load(module, ROOMY, context_length=CONTEXT_LENGTH)
+    expected = run(reference, ROOMY, requests)
+    found = run(load_runner(), ROOMY, requests)
+    for request_id, sequences in expected.items():
+        for want, got in zip(sequences, found[request_id], strict=True):
+            assert got.token_ids == want.token_ids
+            assert got.logprobs == pytest.approx(want.logprobs, abs=1e-3)
+
+
+def test_answers_are_the_same_bits_alone_and_in_company(load_runner, requests):
+    together = run(load_runner(), ROOMY, requests)
+    for request in requests:
+        alone = run(load_runner(), ROOMY, [request])
+        assert together[request.request_id] == alone[request.request_id]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        EngineConfig(max_rows=12, max_step_tokens=13, block_size=BLOCK_TOKENS, num_threads=1),
+        EngineConfig(max_rows=4, max_step_tokens=37, block_size=BLOCK_TOKENS, num_threads=2),
+    ],
+    ids=["prompts cut anywhere", "few rows, two threads"],
+)
+def test_answers_are_the_same_bits_however_steps_are_cut(load_runner, requests, config):
+    assert run(load_runner(config), config, requests) == run(load_runner(), ROOMY, requests)
+
+
+def test_preempted_sequences_get_the_same_bits(exported, load_runner, requests):
+    bytes_of_block = BLOCK_TOKENS * decoder_shape(exported[1]).bytes_per_token
+    tight = EngineConfig(
+        max_rows=12,
+        block_size=BLOCK_TOKENS,
+        kv_cache_bytes=45 * bytes_of_block,
+        num_threads=1,
+    )
+    requests = [r for r in requests if r.strategy.num_rows == 1]
+    runner = load_runner(tight)
+    answers, num_preemptions = run_and_count(runner, tight, requests)
+    assert num_preemptions > 0
+    assert answers == run(load_runner(), ROOMY, requests)
+
+
+def run_and_count(runner, config, requests):
+    seen = []
+    answers = run(runner, config, requests, at_once=len(requests), seen=seen)
+    return answers, seen[-1].num_preemptions
+
+
+def test_a_prompt_found_in_the_cache_gives_the_same_bits(load_runner, requests):
+    runner = load_runner()
+    first = run(runner, ROOMY, requests)
+    assert run(runner, ROOMY, requests) == first
+    prompt = requests[0].prompt_ids
+    known = runner.cache.match_prefix(10**6, prompt, "")
+    assert known == (len(prompt) - 1) // BLOCK_TOKENS * BLOCK_TOKENS
+
+
+def test_a_cache_that_is_too_small_or_too_large_is_refused(load_runner):
+    with pytest.raises(CacheTooSmall, match="raise kv_cache_bytes"):
+        load_runner(EngineConfig(max_rows=12, kv_cache_bytes=2**12))
+    with pytest.raises(CacheTooLarge, match="lower kv_cache_bytes"):
+        load_runner(EngineConfig(max_rows=10**9, max_step_tokens=10**9, kv_cache_bytes=2**50))
