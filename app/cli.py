@@ -19,6 +19,7 @@ from rich.markup import escape
 
 from app.process.listener import CannotListen, open_socket
 from app.process.logs import configure_logging
+from app.runtime_choice import check_runtime
 from app.settings import (
     ENVIRONMENT_PREFIX,
     Settings,
@@ -33,13 +34,17 @@ from optimize.errors import ModelError
 FAILURE, USAGE = 1, 2
 
 PANELS: Mapping[str, tuple[str, ...]] = {
-    "Model": ("model", "revision", "device", "dtype", "trust_remote_code", "cache_folder"),
+    "Model": (
+        *("model", "revision", "runtime", "weights", "calibration", "native"),
+        *("device", "dtype", "trust_remote_code", "cache_folder"),
+    ),
     "Server": (
         *("host", "port", "max_body_bytes", "grace_seconds", "stall_seconds"),
         *("log_level", "log_format", "access_log"),
     ),
     "Engine": (
-        *("max_rows", "max_step_tokens", "max_waiting_requests", "block_size", "kv_cache_bytes"),
+        *("max_rows", "max_step_tokens", "max_waiting_requests", "threads"),
+        *("block_size", "kv_cache_bytes"),
     ),
     "Answers": (
         *("response_cache_entries", "response_cache_bytes", "max_jobs", "job_ttl_seconds"),
@@ -106,7 +111,7 @@ def serve(**options: object) -> None:
 
 def _check_and_serve(settings: Settings) -> int:
     with closing(open_socket(settings.host, settings.port)) as listener:
-        check_model(settings.model_spec)
+        check_runtime(settings, check_model(settings.model_spec))
         limit_spinning()
         # A start makes hundreds of thousands of objects and no garbage worth looking for: without
         # collections it is a fifth faster. `app/serve.py` turns them on again.

@@ -2,7 +2,7 @@
 
 `app/main.py` hands it to FastAPI. Starting returns at once and loads the model in a thread, so
 probes answer meanwhile; a model that cannot be loaded makes the service FAILED, with the reason.
-The only module that sees `app`, `engine` and `optimize` together.
+With `app/loading.py` the only module that sees `app`, `engine` and `optimize` together.
 """
 
 import asyncio
@@ -10,7 +10,6 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 
 from fastapi import FastAPI
@@ -21,32 +20,21 @@ from app.generation.event_router import EventRouter
 from app.generation.generator import TextGenerator
 from app.generation.jobs import JobStore
 from app.generation.preparation import ModelIdentity
+from app.loading import LoadedModel, load_model
 from app.metrics import Metrics
 from app.process.background import run_in_thread
 from app.process.progress import ProgressCallback
 from app.settings import Settings
-from app.state import ServedModel, Services
+from app.state import Services
 from app.text.executor import TextExecutor
-from engine.engine import Engine
 from engine.errors import EngineError
 from engine.messages import Event
-from engine.torch_runner import TorchRunner
 from engine.worker import EngineWorker
 from optimize.errors import ModelError
-from optimize.prepare import PreparedModel, prepare_model
 
-RUNTIME = "torch"
 CLOSE_SECONDS = 10.0  # how long closing waits for a step that is still running
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadedModel:
-    """What the loading thread hands over: a model on its device and an engine around it."""
-
-    prepared: PreparedModel
-    engine: Engine
 
 
 def build_services(settings: Settings) -> Services:
@@ -82,25 +70,16 @@ def build_lifespan(
 
 
 async def _load(services: Services, progress: ProgressCallback) -> None:
-    work = partial(_load_model, services.settings, progress)
+    work = partial(load_model, services.settings, progress)
     loaded = await run_in_thread(work, name="model-loader")
     _wire(services, loaded)
     services.become_ready()
     seconds = services.clock() - services.started_at
-    logger.info("%s is loaded after %.1f s", loaded.prepared.name, seconds)
-
-
-def _load_model(settings: Settings, progress: ProgressCallback) -> LoadedModel:
-    """Runs in the loading thread; touches nothing shared."""
-    prepared = prepare_model(settings.model_spec, progress=progress)
-    config = settings.engine_config
-    progress("checking the model", 1.0)
-    runner = TorchRunner.load(prepared.module, config, context_length=prepared.context_length)
-    return LoadedModel(prepared=prepared, engine=Engine(runner, config))
+    logger.info("%s is loaded after %.1f s", loaded.served.name, seconds)
 
 
 def _wire(services: Services, loaded: LoadedModel) -> None:
-    settings, prepared = services.settings, loaded.prepared
+    settings, served = services.settings, loaded.served
     router = EventRouter()
     worker = EngineWorker(
         loaded.engine,
@@ -111,22 +90,16 @@ def _wire(services: Services, loaded: LoadedModel) -> None:
         max_entries=settings.response_cache_entries, max_bytes=settings.response_cache_bytes
     )
     services.worker, services.cache = worker, cache
-    services.model = ServedModel(
-        name=prepared.name,
-        revision=prepared.revision,
-        runtime=RUNTIME,
-        device=prepared.device,
-        dtype=prepared.dtype,
-    )
+    services.model = served
     services.generator = TextGenerator(
-        tokenizer=prepared.tokenizer,
+        tokenizer=loaded.tokenizer,
         worker=worker,
         router=router,
         executor=services.executor,
         cache=cache,
         metrics=services.metrics,
-        model=ModelIdentity(name=prepared.name, revision=prepared.revision, runtime=RUNTIME),
-        eos_token_ids=prepared.eos_token_ids,
+        model=ModelIdentity(name=served.name, revision=served.revision, runtime=served.runtime),
+        eos_token_ids=loaded.eos_token_ids,
         clock=services.clock,
     )
     services.jobs = JobStore(

@@ -17,8 +17,10 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.cores import usable_cores
 from engine.config import EngineConfig
 from optimize.spec import ModelSpec
+from optimize.weight_scheme import WeightScheme
 
 ENVIRONMENT_PREFIX = "BEAMLINE_"
 SERVICE_LINK = re.compile(r"BEAMLINE_(SERVICE_(HOST|PORT.*)|PORT_\d+_.*)")
@@ -28,6 +30,12 @@ Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Seconds = Annotated[float, Field(ge=0.0, le=86_400.0, allow_inf_nan=False)]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
+
+
+def default_threads() -> int:
+    """What OpenMP's own variable says, else one for each core that this process may use."""
+    said = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    return int(said) if said.isdecimal() and int(said) > 0 else usable_cores()
 
 
 class SettingsError(ValueError):
@@ -48,7 +56,21 @@ class Settings(BaseSettings):
     revision: str | None = Field(default=None, description="Branch, tag or commit of a hub id.")
     device: str | None = Field(default=None, description="cpu, cuda or cuda:N.")
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
-        default=None, description="Type of weights and cache."
+        default=None, description="Type of weights and cache on torch."
+    )
+    runtime: Literal["auto", "torch", "onnx"] = Field(
+        default="auto",
+        description="What computes the model; auto takes onnx on a CPU where it can be exported.",
+    )
+    weights: WeightScheme | None = Field(
+        default=None, description="How onnx keeps the weights; by default w8a8. fp32 is exact."
+    )
+    native: bool = Field(
+        default=True,
+        description="On onnx, compile and use operators of our own; without them it is slower.",
+    )
+    calibration: Path | None = Field(
+        default=None, description="UTF-8 text to calibrate the weights with, like those to serve."
     )
     trust_remote_code: bool = Field(
         default=False, description="Run Python code that comes with the model."
@@ -78,7 +100,15 @@ class Settings(BaseSettings):
     max_waiting_requests: Count = Field(
         default=256, description="Requests that may queue; more are refused with a 503."
     )
-    block_size: int = Field(default=16, ge=1, le=1024, description="Tokens in a KV cache block.")
+    block_size: int = Field(
+        default=16, ge=1, le=1024, description="Tokens in a KV cache block of torch."
+    )
+    threads: int = Field(
+        default_factory=default_threads,
+        ge=1,
+        le=1024,
+        description="Threads that compute on a CPU; by default OMP_NUM_THREADS or all cores.",
+    )
     kv_cache_bytes: int | None = Field(
         default=None, ge=MEBIBYTE, description="Size of the KV cache; by default from free memory."
     )
@@ -98,10 +128,10 @@ class Settings(BaseSettings):
         default=512, description="Texts that may wait for a thread; more are refused with a 503."
     )
 
-    @field_validator("cache_folder")
+    @field_validator("cache_folder", "calibration")
     @classmethod
-    def _expand_user(cls, folder: Path) -> Path:
-        return folder.expanduser()
+    def _expand_user(cls, path: Path | None) -> Path | None:
+        return None if path is None else path.expanduser()
 
     @model_validator(mode="after")
     def _rows_fit_in_a_step(self) -> Self:
@@ -121,6 +151,7 @@ class Settings(BaseSettings):
             max_waiting_requests=self.max_waiting_requests,
             block_size=self.block_size,
             kv_cache_bytes=self.kv_cache_bytes,
+            num_threads=self.threads,
         )
 
     @property

@@ -33,9 +33,10 @@ class ServedModel:
 
     name: str
     revision: str  # identity of the weights
-    runtime: str  # which runner computes it, e.g. "torch"
+    runtime: str  # which runner computes it: "torch" or "onnx"
     device: str
-    dtype: str
+    dtype: str  # of activations and cache
+    weights: str  # how they are kept: a dtype or a scheme of `optimize`
 
 
 @dataclass(slots=True, kw_only=True)

@@ -21,6 +21,7 @@ class ModelReport(BaseModel):
     runtime: str
     device: str
     dtype: str
+    weights: str
 
 
 class LimitsReport(BaseModel):
@@ -120,6 +121,7 @@ def _model_report(services: Services) -> ModelReport | None:
         runtime=model.runtime,
         device=model.device,
         dtype=model.dtype,
+        weights=model.weights,
     )
 
 

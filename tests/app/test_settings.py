@@ -17,7 +17,8 @@ def clean_environment(monkeypatch):
 
 
 def test_defaults_narrow_to_the_engines_own_defaults():
-    assert load_settings().engine_config == EngineConfig()
+    config = load_settings().engine_config
+    assert config == EngineConfig(num_threads=config.num_threads)
 
 
 def test_default_spec_is_the_embedded_model_without_remote_code():

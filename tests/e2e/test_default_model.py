@@ -1,5 +1,6 @@
 """The embedded default model, served for real: every strategy writes text."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import platformdirs
@@ -50,3 +51,29 @@ def test_chat_message_is_answered(default_client):
         "max_new_tokens": 12,
     }
     assert "Paris" in default_client.post("/generate", json=body).json()["generated_text"]
+
+
+def test_a_cpu_serves_calibrated_eight_bit_weights_on_onnx(default_client):
+    model = default_client.get("/health").json()["model"]
+    assert (model["runtime"], model["weights"], model["device"]) == ("onnx", "w8a8", "cpu")
+
+
+def test_answers_are_the_same_bits_alone_and_among_31_others(default_client):
+    prompts = [f"Chapter {number}: the harbour" + " at night" * number for number in range(32)]
+    names = list(STRATEGIES)
+    bodies = [
+        {"text": text, "strategy": names[at % 5], "max_new_tokens": 16}
+        | STRATEGIES[names[at % 5]]
+        | {"details": True, "cache": False}
+        for at, text in enumerate(prompts)
+    ]
+
+    def ask(body):
+        response = default_client.post("/generate", json=body)
+        assert response.status_code == 200, response.text
+        answer = response.json()
+        return answer["generated_text"], answer["details"]["tokens"]  # with log-probabilities
+
+    with ThreadPoolExecutor(len(bodies)) as clients:
+        together = list(clients.map(ask, bodies))
+    assert together == [ask(body) for body in bodies]

@@ -53,7 +53,7 @@ async def statuses(client: httpx.AsyncClient) -> dict[str, int]:
 def make_ready(services: Services, worker: ReportedWorker | None = None) -> None:
     services.worker = worker or ReportedWorker()
     services.model = ServedModel(
-        name="tiny", revision="r1", runtime="torch", device="cpu", dtype="float32"
+        name="tiny", revision="r1", runtime="torch", device="cpu", dtype="float32", weights="w8a8"
     )
     services.become_ready()
 
@@ -105,6 +105,7 @@ async def test_health_names_model_and_limits(client, services):
         "runtime": "torch",
         "device": "cpu",
         "dtype": "float32",
+        "weights": "w8a8",
     }
     assert report["limits"]["context_length"] == 128
     assert report["uptime_seconds"] >= 0
@@ -144,7 +145,9 @@ def test_engine_numbers_are_read_when_scraped(services):
     assert found("prefix_cache_hit_tokens_total") == 16
     assert found("gpu_memory_usage_bytes") == 1024
     labels = {"name": "tiny", "revision": "r1", "runtime": "torch"}
-    assert found("model_info", labels | {"device": "cpu", "dtype": "float32"}) == 1
+    assert (
+        found("model_info", labels | {"device": "cpu", "dtype": "float32", "weights": "w8a8"}) == 1
+    )
     assert found("service_status", {"status": "ready"}) == 1
 
 
