@@ -27,6 +27,8 @@ from app.settings import (
     limit_spinning,
     load_settings,
 )
+from benchmarks.load.command import HELP as BENCH_HELP
+from benchmarks.load.command import bench
 from decoding.errors import InvalidStrategy
 from optimize.check import check_model
 from optimize.errors import ModelError
@@ -159,3 +161,4 @@ def _option(name: str, field: FieldInfo, panel: str) -> inspect.Parameter:
 
 serve.__signature__ = inspect.Signature(_options())  # type: ignore[attr-defined]  # typer reads it
 app.command(help=SERVE_HELP)(serve)
+app.command(help=BENCH_HELP)(bench)

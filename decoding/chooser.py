@@ -15,6 +15,7 @@ from decoding.base import Ask, Best, Candidate, DecodingRow, Draw, MostLikely
 from decoding.draw import draw_tokens
 from decoding.normaliser import log_normaliser
 from decoding.processors.chain import process
+from decoding.processors.shortlist import find_shortlist, shortlist_size
 from decoding.randomness import uniform
 
 
@@ -45,8 +46,10 @@ def find_candidates(logits: Tensor, asked: Sequence[RowAsk]) -> list[tuple[Candi
     finite = torch.isfinite(normaliser).flatten().tolist()
     found: list[tuple[Candidate, ...]] = [()] * len(asked)
     for members in _by_kind(asked, finite):
-        at = torch.tensor(members, device=logits.device)
-        part, part_normaliser = logits[at], normaliser[at]
+        part, part_normaliser = logits, normaliser
+        if len(members) < len(asked):
+            at = torch.tensor(members, device=logits.device)
+            part, part_normaliser = logits[at], normaliser[at]
         taken = _take(part, part_normaliser, [asked[member] for member in members])
         logprobs = part.gather(1, taken.token_ids) - part_normaliser
         for member, candidates in zip(members, _candidates(taken, logprobs), strict=True):
@@ -55,17 +58,21 @@ def find_candidates(logits: Tensor, asked: Sequence[RowAsk]) -> list[tuple[Candi
 
 
 def _by_kind(asked: Sequence[RowAsk], finite: Sequence[bool]) -> list[list[int]]:
-    """Positions of the rows that can be computed together: same kind of ask, same count."""
-    kinds: dict[tuple[type[Ask], int], list[int]] = {}
+    """Positions of the rows that can be computed together: same kind of ask, same counts."""
+    kinds: dict[tuple[type[Ask], int, int], list[int]] = {}
     for at, (entry, is_finite) in enumerate(zip(asked, finite, strict=True)):
         if is_finite:
             count = 1 if isinstance(entry.ask, MostLikely) else entry.ask.count
-            kinds.setdefault((type(entry.ask), count), []).append(at)
+            is_draw = isinstance(entry.ask, Draw)
+            shortlist = shortlist_size(entry.ask.processing) if is_draw else 0
+            kinds.setdefault((type(entry.ask), count, shortlist), []).append(at)
     return list(kinds.values())
 
 
 def _take(logits: Tensor, normaliser: Tensor, asked: Sequence[RowAsk]) -> _Taken:
     """All of `asked` are of one kind. Best is ranked by processed log-probability."""
+    if isinstance(asked[0].ask, Draw) and shortlist_size(asked[0].ask.processing):
+        return _draw_from_shortlist(logits, asked)
     is_best = isinstance(asked[0].ask, Best)
     scores = process(
         logits - normaliser if is_best else logits,
@@ -73,7 +80,7 @@ def _take(logits: Tensor, normaliser: Tensor, asked: Sequence[RowAsk]) -> _Taken
         [entry.ask.processing for entry in asked],
     )
     is_usable = torch.isfinite(scores.amax(dim=1))
-    scores = scores.masked_fill(~is_usable[:, None], 0.0)
+    scores = _usable(scores, is_usable)
     if isinstance(asked[0].ask, MostLikely):
         token_ids = scores.argmax(dim=1, keepdim=True)
     elif isinstance(asked[0].ask, Best):
@@ -82,6 +89,33 @@ def _take(logits: Tensor, normaliser: Tensor, asked: Sequence[RowAsk]) -> _Taken
     else:
         token_ids = draw_tokens(scores, [_uniforms(entry) for entry in asked])
     return _Taken(token_ids, scores.gather(1, token_ids), is_usable)
+
+
+def _draw_from_shortlist(logits: Tensor, asked: Sequence[RowAsk]) -> _Taken:
+    """Draw for rows that keep a few best tokens: only these are sorted, summed and drawn from."""
+    asks = [entry.ask.processing for entry in asked]
+    shortlist = find_shortlist(logits, [entry.row for entry in asked], asks)
+    taken = _draw(shortlist.scores, asked)
+    token_ids = shortlist.token_ids.gather(1, taken.token_ids)
+    for at in (~shortlist.is_complete).nonzero().flatten().tolist():
+        one = slice(at, at + 1)
+        whole = _draw(process(logits[one], [asked[at].row], asks[one]), asked[one])
+        token_ids[one], taken.scores[one] = whole.token_ids, whole.scores
+        taken.is_usable[one] = whole.is_usable
+    return _Taken(token_ids, taken.scores, taken.is_usable)
+
+
+def _draw(scores: Tensor, asked: Sequence[RowAsk]) -> _Taken:
+    """Draw from processed scores [rows, candidates]; token ids are places among the candidates."""
+    is_usable = torch.isfinite(scores.amax(dim=1))
+    scores = _usable(scores, is_usable)
+    drawn = draw_tokens(scores, [_uniforms(entry) for entry in asked])
+    return _Taken(drawn, scores.gather(1, drawn), is_usable)
+
+
+def _usable(scores: Tensor, is_usable: Tensor) -> Tensor:
+    """The scores, with zeros in rows that cannot be used."""
+    return scores if is_usable.all() else scores.masked_fill(~is_usable[:, None], 0.0)
 
 
 def _uniforms(entry: RowAsk) -> list[float]:

@@ -63,6 +63,7 @@ class NativeRunner:
             CacheTooSmall: the memory for keys and values does not hold one step.
             CacheTooLarge: the settings ask for more memory than is free.
         """
+        torch.set_num_threads(1)  # choosing tokens is short work beside threads that wait spinning
         options = ort.SessionOptions()
         options.intra_op_num_threads = config.num_threads or 0  # 0: one for each core
         options.log_severity_level = 3  # errors

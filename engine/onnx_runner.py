@@ -66,6 +66,7 @@ class OnnxRunner:
                 f"max_step_tokens ({config.max_step_tokens}) must be at least max_rows "
                 f"({config.max_rows}) plus {PIECE_TOKENS}, the tokens of a piece of a prompt"
             )
+        torch.set_num_threads(1)  # choosing tokens is short work beside threads that wait spinning
         options = ort.SessionOptions()
         options.intra_op_num_threads = config.num_threads or 0  # 0: one for each core
         options.log_severity_level = 3  # errors

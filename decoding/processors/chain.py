@@ -27,7 +27,11 @@ _FILTERS: tuple[tuple[str, float, torch.dtype, Callable[[Tensor, Tensor], Tensor
 
 def process(scores: Tensor, rows: Sequence[DecodingRow], asked: Sequence[Processing]) -> Tensor:
     """Apply to each row of `scores` [rows, vocab] float32 what it asked for; a new tensor."""
-    scores = _penalise_repetition(scores, rows, asked)
+    return apply_filters(penalise_repetition(scores, rows, asked), asked)
+
+
+def apply_filters(scores: Tensor, asked: Sequence[Processing]) -> Tensor:
+    """What comes after the penalties; `scores` [rows, candidates] may be some of the tokens."""
     for field, neutral, dtype, apply in _FILTERS:
         values = [getattr(processing, field) for processing in asked]
         concerned = [at for at, value in enumerate(values) if value != neutral]
@@ -39,9 +43,10 @@ def process(scores: Tensor, rows: Sequence[DecodingRow], asked: Sequence[Process
     return scores
 
 
-def _penalise_repetition(
+def penalise_repetition(
     scores: Tensor, rows: Sequence[DecodingRow], asked: Sequence[Processing]
 ) -> Tensor:
+    """Weaken what a row holds already, where it asked for that."""
     concerned = [at for at, processing in enumerate(asked) if processing.repetition_penalty != 1.0]
     if not concerned:
         return scores

@@ -1,0 +1,45 @@
+"""The few tokens that a row with top-k can still draw: found once, so the rest costs nothing more.
+
+Used by `decoding.chooser`. Dropping the rest of the vocabulary at once gives what the whole chain
+gives, at a fraction of the time. How many tokens are looked at depends on a row's own `top_k`, so
+what it gets does not depend on its neighbours.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from decoding.base import DecodingRow
+from decoding.params import Processing
+from decoding.processors.chain import apply_filters, penalise_repetition
+
+MOST_KEPT = 256  # with more, the whole chain is as fast
+_SPARE = 16  # looked at beyond top_k, for tokens as likely as the last one kept
+
+
+@dataclass(frozen=True, slots=True)
+class Shortlist:
+    """Candidates of some rows by token id: their ids and processed scores, [rows, candidates]."""
+
+    token_ids: Tensor
+    scores: Tensor
+    is_complete: Tensor  # [rows] bool; False: more are as likely as the last one kept
+
+
+def shortlist_size(processing: Processing) -> int:
+    """How many tokens to keep for the shortlist; 0 if a row needs the whole vocabulary."""
+    return processing.top_k if processing.top_k <= MOST_KEPT else 0
+
+
+def find_shortlist(
+    scores: Tensor, rows: Sequence[DecodingRow], asked: Sequence[Processing]
+) -> Shortlist:
+    """Candidates of rows of `scores` [rows, vocab] that all have the same `top_k`."""
+    num_looked_at = min(asked[0].top_k + _SPARE, scores.shape[1])
+    best = torch.topk(penalise_repetition(scores, rows, asked), num_looked_at, dim=1)
+    token_ids, order = best.indices.sort(dim=1)
+    processed = apply_filters(best.values.gather(1, order), asked)
+    has_all = num_looked_at == scores.shape[1]
+    return Shortlist(token_ids, processed, torch.isinf(processed).any(dim=1) | has_all)
