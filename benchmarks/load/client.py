@@ -18,9 +18,12 @@ HEADERS = {"Content-Type": "application/json", "Accept": "text/event-stream"}
 
 
 def open_session(timeout_seconds: float) -> aiohttp.ClientSession:
-    """A session with as many connections as are asked for, which waits so long for an answer."""
+    """A session that waits so long for an answer.
+
+    Each request has a connection of its own: some servers close theirs after a stream.
+    """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0),
+        connector=aiohttp.TCPConnector(limit=0, force_close=True),
         timeout=aiohttp.ClientTimeout(total=timeout_seconds),
         headers=HEADERS,
     )
