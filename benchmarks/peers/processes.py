@@ -68,6 +68,10 @@ class PeerProcess:
         """End the whole group."""
         self._signal(signal.SIGKILL)
         self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()
         self._log.close()
 
     def _signal(self, number: signal.Signals) -> None:
