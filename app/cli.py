@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from rich.console import Console
 from rich.markup import escape
 
+from app.optimize_command import optimize_app
 from app.process.listener import CannotListen, open_socket
 from app.process.logs import configure_logging
 from app.runtime_choice import check_runtime
@@ -162,3 +163,4 @@ def _option(name: str, field: FieldInfo, panel: str) -> inspect.Parameter:
 serve.__signature__ = inspect.Signature(_options())  # type: ignore[attr-defined]  # typer reads it
 app.command(help=SERVE_HELP)(serve)
 app.command(help=BENCH_HELP)(bench)
+app.add_typer(optimize_app, name="optimize")
