@@ -17,17 +17,21 @@ from engine.errors import NativeUnavailable
 
 SOURCES = Path(__file__).parent / "native"
 COMPILERS = ("g++", "clang++", "c++")
-FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared", "-Wno-psabi")
+FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-Wno-psabi")
+THIS_PROCESSOR = "-march=native"
 COMPILE_SECONDS = 300
 _CPU_INFO = Path("/proc/cpuinfo")
 
 
-def build_native_library(folder: Path, *, compiler: str | None = None) -> Path:
+def build_native_library(
+    folder: Path, *, compiler: str | None = None, target: str = THIS_PROCESSOR
+) -> Path:
     """The compiled operators in `folder`, made now if they are not there yet.
 
     Args:
         folder: where libraries are kept; made if missing.
         compiler: a C++ compiler; None looks for one.
+        target: the compiler's flag for the processors to compile for.
 
     Raises:
         NativeUnavailable: there is no compiler, or it fails; the message says why.
@@ -35,18 +39,18 @@ def build_native_library(folder: Path, *, compiler: str | None = None) -> Path:
     program = compiler or next(filter(None, map(shutil.which, COMPILERS)), None)
     if program is None:
         raise NativeUnavailable("this machine has no C++ compiler; install g++ for faster answers")
-    library = folder / f"operators-{_digest(program)}.so"
+    library = folder / f"operators-{_digest(program, target)}.so"
     if not library.is_file():
-        _compile(program, library)
+        _compile(program, target, library)
     return library
 
 
-def _compile(program: str, library: Path) -> None:
+def _compile(program: str, target: str, library: Path) -> None:
     try:
         library.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=library.parent) as scratch:
             made = Path(scratch) / library.name
-            command = [program, *FLAGS, str(SOURCES / "operators.cpp"), "-o", str(made)]
+            command = [program, *FLAGS, target, str(SOURCES / "operators.cpp"), "-o", str(made)]
             subprocess.run(
                 command, check=True, capture_output=True, text=True, timeout=COMPILE_SECONDS
             )
@@ -57,12 +61,12 @@ def _compile(program: str, library: Path) -> None:
         raise NativeUnavailable(f"the operators cannot be compiled: {error}") from error
 
 
-def _digest(program: str) -> str:
+def _digest(program: str, target: str) -> str:
     """Of everything that decides what the compiler makes."""
     parts = hashlib.sha256()
     for source in sorted(SOURCES.iterdir()):
         parts.update(source.read_bytes())
-    parts.update(repr((FLAGS, _version(program), _processor())).encode())
+    parts.update(repr((FLAGS, target, _version(program), _processor())).encode())
     return parts.hexdigest()[:16]
 
 

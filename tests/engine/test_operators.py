@@ -1,17 +1,31 @@
 """The operators in C++ against NumPy: odd sizes, windows, rotations, ragged batches, zero rows."""
 
+import platform
+
 import numpy as np
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from engine.native_library import THIS_PROCESSOR, build_native_library
 from engine.native_runner import BLOCK_TOKENS
 
 ONNX_TYPES = {"f": TensorProto.FLOAT, "i": TensorProto.INT32}
 
 
+# On x86-64 the operators are written for three kinds of processors; any other has one of them.
+TARGETS = [THIS_PROCESSOR]
+if platform.machine() == "x86_64":
+    TARGETS += ["-march=x86-64-v3", "-march=x86-64-v2"]
+
+
+@pytest.fixture(scope="module", params=TARGETS)
+def library(request, tmp_path_factory):
+    return build_native_library(tmp_path_factory.mktemp("operators"), target=request.param)
+
+
 @pytest.fixture(scope="module")
-def run_operator(native_library):
+def run_operator(library):
     """Runs one operator on arrays: a session with it alone."""
 
     def run(name, inputs, constants, **attributes):
@@ -33,7 +47,7 @@ def run_operator(native_library):
         model = helper.make_model(graph, opset_imports=domains, ir_version=10)
         options = ort.SessionOptions()
         options.intra_op_num_threads = 2
-        options.register_custom_ops_library(str(native_library))
+        options.register_custom_ops_library(str(library))
         session = ort.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
