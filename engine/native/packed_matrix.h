@@ -46,6 +46,11 @@ struct QuantizedRows {
     size_t stride;
 };
 
+// Rounded to whole numbers around the middle.
+inline Bytes to_bytes(Floats values) {
+    return __builtin_convertvector(__builtin_convertvector(rounded(values), Ints) + MIDDLE, Bytes);
+}
+
 // One row's greatest magnitude becomes 127; a row of zeros stays one.
 inline void quantize_row(const float* row, size_t count, uint8_t* values, float* scale) {
     Floats most{};
@@ -58,14 +63,15 @@ inline void quantize_row(const float* row, size_t count, uint8_t* values, float*
     }
     *scale = top * (1.0f / 127.0f);
     const float divisor = *scale > 0 ? *scale : 1.0f;
-    for (size_t begin = 0; begin < count; begin += LANES) {
-        float part[LANES] = {};
-        const size_t width = count - begin < LANES ? count - begin : LANES;
-        std::memcpy(part, row + begin, width * sizeof(float));
-        const Floats whole = rounded(load(part) / divisor);
-        const Ints shifted = __builtin_convertvector(whole, Ints) + MIDDLE;
-        for (size_t lane = 0; lane < width; ++lane)
-            values[begin + lane] = static_cast<uint8_t>(shifted[lane]);
+    for (size_t begin = 0; begin < at; begin += LANES) {
+        const Bytes whole = to_bytes(load(row + begin) / divisor);
+        std::memcpy(values + begin, &whole, sizeof whole);
+    }
+    if (at < count) {
+        float rest[LANES] = {};
+        std::memcpy(rest, row + at, (count - at) * sizeof(float));
+        const Bytes whole = to_bytes(load(rest) / divisor);
+        std::memcpy(values + at, &whole, count - at);
     }
 }
 

@@ -12,6 +12,7 @@ namespace beamline {
 constexpr int LANES = 16;
 
 typedef float Floats __attribute__((vector_size(LANES * 4)));
+typedef uint8_t Bytes __attribute__((vector_size(LANES)));
 typedef int32_t Ints __attribute__((vector_size(LANES * 4)));
 
 inline Floats load(const float* from) {
