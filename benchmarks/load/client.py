@@ -44,7 +44,7 @@ async def ask(
         record.error = str(error)
     except TimeoutError:
         record.error = "no answer in time"
-    except (aiohttp.ClientError, KeyError, TypeError, AttributeError) as error:
+    except (aiohttp.ClientError, LookupError, TypeError, AttributeError, ValueError) as error:
         record.error = f"{type(error).__name__}: {error}"
     except asyncio.CancelledError:
         record.error = "given up at the end of the load"
@@ -61,7 +61,7 @@ async def _read(
         words = " ".join((await response.text()).split())[:200]
         raise UnexpectedAnswer(f"HTTP {response.status}: {words}")
     parts: list[str] = []
-    total = None
+    total, is_whole = None, False
     async for event, data in _events(response.content):
         said = target.read(event, data)
         if said.num_tokens:
@@ -72,6 +72,9 @@ async def _read(
             record.num_prompt_tokens = said.num_prompt_tokens
         if said.num_new_tokens is not None:
             total = said.num_new_tokens
+        is_whole |= said.is_last
+    if not is_whole:
+        raise UnexpectedAnswer("the stream ended before the answer did")
     if not parts:
         raise UnexpectedAnswer("an answer without a token")
     record.text = "".join(parts)

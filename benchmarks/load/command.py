@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,7 +50,7 @@ def bench(  # noqa: PLR0913  each is an option
     url: Annotated[str, typer.Argument(help="Where the server listens.")],
     *,
     api: Annotated[Api, typer.Option(help="What it speaks.")] = Api.BEAMLINE,
-    model: Annotated[str, typer.Option(help="Model name, for OpenAI's API.")] = "default",
+    model: Annotated[str | None, typer.Option(help="Model name, for OpenAI's API.")] = None,
     body: Annotated[str, typer.Option(help="More fields of each request, as JSON.")] = "{}",
     concurrency: Annotated[
         str | None, typer.Option(help="Clients that each wait for their answer: 8, or 1,8,32.")
@@ -92,7 +93,10 @@ def bench(  # noqa: PLR0913  each is an option
         target = _target(api, url, model, body)
     except InvalidLoad as error:
         raise _failure(console, str(error), USAGE) from None
-    results = _run_loads(console, target, plans, made, configuration)
+    try:
+        results = _run_loads(console, target, plans, made, configuration)
+    except InvalidLoad as error:
+        raise _failure(console, str(error), FAILURE) from None
     _show(console, results, configuration, json_file, plot_file)
 
 
@@ -112,7 +116,9 @@ def _run_loads(
 
     warm, *lots = made
     timeout = options["timeout"]
-    asyncio.run(run_closed_loop(target, warm, concurrency=1, timeout_seconds=timeout))
+    warmed = asyncio.run(run_closed_loop(target, warm, concurrency=1, timeout_seconds=timeout))
+    if warm and not warmed.answered:
+        raise InvalidLoad(f"no request of the warm-up was answered: {next(iter(warmed.errors))}")
     rate, seed, seconds = options["rate"], options["seed"], options["seconds"]
     results = {}
     with _progress(console) as progress:
@@ -170,8 +176,10 @@ def _plans(concurrency: str | None, rate: float | None) -> dict[str, int]:
         numbers = [int(part) for part in (concurrency or "8").split(",")]
     except ValueError:
         numbers = [0]
-    if any(number < 1 for number in numbers):
-        raise InvalidLoad(f"--concurrency {concurrency!r}: give numbers of clients, such as 1,8.")
+    if any(number < 1 for number in numbers) or len(set(numbers)) < len(numbers):
+        raise InvalidLoad(
+            f"--concurrency {concurrency!r}: give numbers of clients, each once, such as 1,8."
+        )
     return {f"{number} client{'s' * (number > 1)}": number for number in numbers}
 
 
@@ -183,6 +191,8 @@ def _requests(options: dict[str, Any], num_loads: int) -> list[list[PromptReques
     short = Mix(((WARM_UP_TOKENS, WARM_UP_TOKENS),), (1.0,))
     warm = make_requests(options["warm_up"], prompt=prompt, answer=short, seed=-1 - seed)
     if options["prompts"] is not None:
+        if options["shared_prefix_tokens"]:
+            raise InvalidLoad("--shared-prefix-tokens is for made-up prompts: leave out --prompts.")
         asked = read_requests(options["prompts"], count=count * num_loads, answer=answer, seed=seed)
     else:
         asked = make_requests(
@@ -195,7 +205,7 @@ def _requests(options: dict[str, Any], num_loads: int) -> list[list[PromptReques
     return [warm, *(asked[at * count : (at + 1) * count] for at in range(num_loads))]
 
 
-def _target(api: Api, url: str, model: str, body: str) -> Target:
+def _target(api: Api, url: str, model: str | None, body: str) -> Target:
     if not url.startswith(("http://", "https://")):
         raise InvalidLoad(f"URL {url!r}: give one that begins with http:// or https://.")
     try:
@@ -205,8 +215,10 @@ def _target(api: Api, url: str, model: str, body: str) -> Target:
     if not isinstance(fields, dict):
         raise InvalidLoad(f"--body {body!r}: give a JSON object.")
     if api is Api.BEAMLINE:
+        if model is not None:
+            raise InvalidLoad("--model is for OpenAI's API: our server has one model.")
         return BeamlineTarget(url, fields)
-    return OpenAITarget(url, model, fields, is_chat=api is Api.OPENAI_CHAT)
+    return OpenAITarget(url, model or "default", fields, is_chat=api is Api.OPENAI_CHAT)
 
 
 def _check_files(json_file: Path | None, plot_file: Path | None, *, records: bool) -> None:
@@ -215,8 +227,11 @@ def _check_files(json_file: Path | None, plot_file: Path | None, *, records: boo
     for option, file in (("--json", json_file), ("--plot", plot_file)):
         if file is not None and not file.absolute().parent.is_dir():
             raise InvalidLoad(f"{option} {file}: there is no such folder.")
-    if plot_file is not None and plot_file.suffix not in (".png", ".svg"):
-        raise InvalidLoad(f"--plot {plot_file}: end the name with .png or .svg.")
+    if plot_file is not None:
+        if plot_file.suffix not in (".png", ".svg"):
+            raise InvalidLoad(f"--plot {plot_file}: end the name with .png or .svg.")
+        if find_spec("matplotlib") is None:
+            raise InvalidLoad("--plot needs matplotlib: pip install 'beamline[plots]'.")
 
 
 def _progress(console: Console) -> Progress:

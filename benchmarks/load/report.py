@@ -2,9 +2,11 @@
 
 import json
 import platform
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,10 +64,9 @@ def plot(loads: Loads, file: Path) -> None:
         _cumulate(axes[0], name, [r.time_to_first_token for r in answered if r.token_times])
         _cumulate(axes[1], name, [gap for r in answered for gap in r.gaps])
         _cumulate(axes[2], name, [r.ended_at - r.started_at for r in answered])
-        times = sorted(time for record in answered for time in record.token_times)
-        seconds = range(int(times[-1]) + 1) if times else range(0)
-        counts = [sum(second <= time < second + 1 for time in times) for second in seconds]
-        axes[3].plot(seconds, counts, label=name)
+        counts = Counter(int(time) for record in answered for time in record.token_times)
+        seconds = range(max(counts, default=-1) + 1)
+        axes[3].plot(seconds, [counts[second] for second in seconds], label=name)
     titles = ("time to first token", "time between tokens", "time of a whole answer")
     for axis, title in zip(axes, titles, strict=False):
         axis.set(title=title, xlabel="milliseconds", ylabel="share of all", xscale="log")
@@ -114,5 +115,6 @@ def _machine() -> dict[str, Any]:
         "processor": platform.processor() or platform.machine(),
         "cores": psutil.cpu_count(logical=False),
         "memory_bytes": psutil.virtual_memory().total,
-        "python": platform.python_version(),
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in ("beamline", "aiohttp")},
     }

@@ -24,6 +24,7 @@ class Said:
     num_tokens: int = 0  # new ones in this event
     num_prompt_tokens: int | None = None
     num_new_tokens: int | None = None  # of the whole answer
+    is_last: bool = False  # the answer is whole
 
 
 class Target(Protocol):
@@ -70,7 +71,7 @@ class BeamlineTarget:
             sequences = content.get("sequences") or [content]
             prompt = content["input_length"]
             new = sum(sequence["output_length"] - prompt for sequence in sequences)
-            return Said(num_prompt_tokens=prompt, num_new_tokens=new)
+            return Said(num_prompt_tokens=prompt, num_new_tokens=new, is_last=True)
         if event == "error":
             raise UnexpectedAnswer(_message(content))
         return Said()
@@ -108,7 +109,7 @@ class OpenAITarget:
     def read(self, event: str, data: str) -> Said:
         """What an event says; a chunk with text counts as a token, as the API has no count."""
         if data == "[DONE]":
-            return Said()
+            return Said(is_last=True)
         content = _object(data)
         if event == "error" or content.get("error"):
             raise UnexpectedAnswer(_message(content))

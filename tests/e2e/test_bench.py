@@ -42,10 +42,19 @@ def test_a_load_that_nobody_answers_fails():
     assert "no request was answered" in answer.output
 
 
+def test_a_server_that_does_not_answer_the_warm_up_gets_no_load():
+    answer = bench("http://127.0.0.1:9", "--requests", 10**6)
+    assert answer.exit_code == 1
+    assert "no request of the warm-up was answered" in answer.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--concurrency", "0"], "--concurrency"),
+        (["--concurrency", "8,8"], "each once"),
+        (["--model", "m"], "--model"),
+        (["--prompts", "p", "--shared-prefix-tokens", "4"], "--shared-prefix-tokens"),
         (["--concurrency", "2", "--rate", "1"], "choose one"),
         (["--rate", "0"], "--rate"),
         (["--prompt-tokens", "x"], "--prompt-tokens"),

@@ -90,7 +90,7 @@ async def test_bytes_may_be_cut_anywhere(streaming, url):
 
 
 async def test_chat_is_asked_in_messages(streaming, url):
-    streaming.pieces = [frame({"choices": [{"delta": {"content": "Hi"}}]})]
+    streaming.pieces = [frame({"choices": [{"delta": {"content": "Hi"}}]}), frame("[DONE]")]
     record = await ask_once(OpenAITarget(url, is_chat=True))
     assert (record.error, record.text, record.num_new_tokens) == (None, "Hi", 1)
     assert streaming.bodies[0]["messages"] == [{"role": "user", "content": "Hello"}]
@@ -114,7 +114,10 @@ async def test_our_stream_counts_the_tokens_of_all_sequences(streaming, url):
     [
         ([frame({"error": {"message": "queue is full"}}, "error")], "queue is full"),
         ([frame("no json")], "no JSON object"),
-        ([], "without a token"),
+        ([], "before the answer did"),
+        ([frame({"input_length": 1, "output_length": 1}, "done")], "without a token"),
+        ([frame({"index": 0, "text": "a", "token_ids": [1]}, "token")], "before the answer did"),
+        ([b"data: \xff\n\n"], "UnicodeDecodeError"),
         ([frame({"index": 0}, "token")], "KeyError"),
     ],
 )
