@@ -31,7 +31,9 @@ def build_float_graph(
                "--model_name", folder.name, "--input", str(folder), "--output", str(target),
                "--precision", "fp32", "--execution_provider", "cpu",
                "--cache_dir", str(target / "cache"), "--extra_options", "hf_token=false",
-               f"hf_remote={str(trust_remote_code).lower()}"]  # fmt: skip
+               f"hf_remote={str(trust_remote_code).lower()}",
+               # Rows hold whole sequences: nothing must be evicted from them.
+               "windowed_kv_cache=false"]  # fmt: skip
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,

@@ -26,8 +26,12 @@ from optimize.weight_scheme import WeightScheme
 FLOAT_TOLERANCE = 5e-4  # of the logits' standard deviation
 QUANTIZED_TOLERANCE = 2.0  # far off for a broken graph, never reached by a merely coarse one
 TOLERANCES = MappingProxyType(
-    # What shares one scale among rows can be off by anything; only that it computes is checked.
-    {WeightScheme.FP32: FLOAT_TOLERANCE, WeightScheme.INT8_DYNAMIC: float("inf")}
+    # What has one scale a tensor can be off by anything; only that it computes is checked.
+    {
+        WeightScheme.FP32: FLOAT_TOLERANCE,
+        WeightScheme.INT8_DYNAMIC: float("inf"),
+        WeightScheme.INT8_STATIC: float("inf"),
+    }
 )
 _SHARES = (0.13, 0.47, 1.0)  # of the longest prompt
 _CHUNK = 16

@@ -5,31 +5,28 @@ again, describe. The result holds the graph, its weights, the tokenizer and a ma
 neither torch nor transformers to be served. This module imports both; `onnx_prepare` does not.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import MappingProxyType
 
 from transformers import AutoConfig, GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
 from optimize.description import context_length, eos_token_ids
-from optimize.errors import OnnxUnsupported
+from optimize.errors import LoadingFailed, OnnxUnsupported
+from optimize.foreign_errors import translated
 from optimize.light_tokenizer import keep_tokenizer
 from optimize.loading import load_tokenizer
-from optimize.onnx_blockwise import quantize_int4, quantize_int8
 from optimize.onnx_builder import build_float_graph
-from optimize.onnx_calibration import CalibrationText, chunks_of, measure_channels
+from optimize.onnx_calibration import CalibrationText, chunks_of
 from optimize.onnx_check import (
     FLOAT_TOLERANCE,
     QUANTIZED_TOLERANCE,
     TOLERANCES,
-    Reference,
     check_graph,
     run_reference,
 )
-from optimize.onnx_dynamic import quantize_int8_dynamic
 from optimize.onnx_embedding_scale import set_embedding_scale
 from optimize.onnx_graph import OnnxGraph
 from optimize.onnx_last_position import keep_last_position, store_embedding
@@ -40,17 +37,16 @@ from optimize.onnx_manifest import (
     write_manifest,
 )
 from optimize.onnx_native import write_native_graph
-from optimize.onnx_session import Floats, open_session
-from optimize.onnx_structure import Site, attention_shape, find_sites
-from optimize.onnx_w8a8 import is_integer_product_exact, quantize_w8a8
+from optimize.onnx_norm_epsilon import set_norm_epsilon
+from optimize.onnx_schemes import FloatDecoder, apply_scheme
+from optimize.onnx_session import open_session
+from optimize.onnx_structure import attention_shape, find_sites
 from optimize.onnx_windows import set_windows, smallest_window
 from optimize.report import Progress, stage
-from optimize.smoothing import rotate_head, smooth
 from optimize.weight_scheme import WeightScheme
 
 _PROMPT_TOKENS = 70  # of the longest prompt to check with
 _CROSSED_WINDOW = 512  # a larger one would take too long to cross
-_QUANTIZING = "quantizing (only once)"
 _STATIC_ROTATIONS = {"default", "linear", "llama3", "yarn"}  # the same for a token in any text
 
 
@@ -66,18 +62,6 @@ class ExportOrder:
     trust_remote_code: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Float:
-    """The float graph, found to be right, and what making another of it needs."""
-
-    folder: Path
-    graph: OnnxGraph
-    sites: Sequence[Site]
-    manifest: OnnxManifest
-    reference: Reference
-    tokenizer: PreTrainedTokenizerBase
-
-
 def export_onnx(order: ExportOrder, target: Path, *, progress: Progress) -> OnnxManifest:
     """Write the model as a graph for ONNX Runtime into the empty folder `target`.
 
@@ -87,48 +71,66 @@ def export_onnx(order: ExportOrder, target: Path, *, progress: Progress) -> Onnx
         LoadingFailed: transformers cannot load the model.
         OSError: the folder cannot be written.
     """
-    with TemporaryDirectory(dir=target, prefix=".float-") as scratch:
-        original = _build_float(order, Path(scratch), progress)
-        graph = _QUANTIZE[order.scheme](original, order, progress)
-        keep_last_position(graph, vocab_size=original.manifest.vocab_size)
-        graph.save(target)
-        write_native_graph(target, original.manifest.attention)
-        progress("checking the exported model", 0.0)
-        tolerance = TOLERANCES.get(order.scheme, QUANTIZED_TOLERANCE)
-        session = open_session(target)
-        check_graph(session, original.manifest, original.reference, tolerance=tolerance)
-    keep_tokenizer(original.tokenizer, target, probe=order.calibration.text)
-    write_manifest(target, original.manifest)
-    return original.manifest
-
-
-def _build_float(order: ExportOrder, scratch: Path, progress: Progress) -> _Float:
-    config = AutoConfig.from_pretrained(
-        order.folder, local_files_only=True, trust_remote_code=order.trust_remote_code
-    ).get_text_config(decoder=True)
+    config = _load_config(order)
     _check_rotation(order.name, config)
     tokenizer = load_tokenizer(order.folder, trust_remote_code=order.trust_remote_code)
-    report = stage(progress, "exporting to ONNX (only once)")
+    keep_tokenizer(tokenizer, target, probe=order.calibration.text)
+    chunks = _chunks(order, tokenizer)
+    with TemporaryDirectory(dir=target, prefix=".float-") as scratch:
+        graph = _build_float(order, Path(scratch), config, progress)
+        manifest = _describe(order, graph, config, tokenizer)
+        reference = run_reference(
+            order.folder,
+            longest=_longest_prompt(config, manifest.context_length),
+            trust_remote_code=order.trust_remote_code,
+        )
+        check_graph(open_session(Path(scratch)), manifest, reference, tolerance=FLOAT_TOLERANCE)
+        decoder = FloatDecoder(Path(scratch), graph, find_sites(graph), manifest, chunks)
+        graph = apply_scheme(decoder, progress)
+        keep_last_position(graph, vocab_size=manifest.vocab_size)
+        graph.save(target)
+        write_native_graph(target, manifest.attention)
+        progress("checking the exported model", 0.0)
+        tolerance = TOLERANCES.get(order.scheme, QUANTIZED_TOLERANCE)
+        check_graph(open_session(target), manifest, reference, tolerance=tolerance)
+    write_manifest(target, manifest)
+    return manifest
+
+
+def _load_config(order: ExportOrder) -> PreTrainedConfig:
+    with translated(lambda reason: LoadingFailed(f"the configuration of {order.name}: {reason}")):
+        config = AutoConfig.from_pretrained(
+            order.folder, local_files_only=True, trust_remote_code=order.trust_remote_code
+        )
+        text_config: PreTrainedConfig = config.get_text_config(decoder=True)
+    return text_config
+
+
+def _chunks(order: ExportOrder, tokenizer: PreTrainedTokenizerBase) -> Sequence[Sequence[int]]:
+    """The tokens to calibrate with, found before anything long is begun."""
+    if not order.scheme.is_calibrated:
+        return ()
+    return chunks_of(tokenizer.encode(order.calibration.text))
+
+
+def _build_float(
+    order: ExportOrder, scratch: Path, config: PreTrainedConfig, progress: Progress
+) -> OnnxGraph:
+    """The builder's graph, mended; also as a file in `scratch`."""
     build_float_graph(
         order.folder,
         scratch,
         num_layers=config.num_hidden_layers,
         trust_remote_code=order.trust_remote_code,
-        report=report,
+        report=stage(progress, "exporting to ONNX (only once)"),
     )
     graph = OnnxGraph.load(scratch)
     set_windows(graph, config)
     set_embedding_scale(graph, config.hidden_size)
+    set_norm_epsilon(graph, config)
     graph.save_beside(GRAPH_FILE)
     store_embedding(graph)
-    manifest = _describe(order, graph, config, tokenizer)
-    reference = run_reference(
-        order.folder,
-        longest=_longest_prompt(config, manifest.context_length),
-        trust_remote_code=order.trust_remote_code,
-    )
-    check_graph(open_session(scratch), manifest, reference, tolerance=FLOAT_TOLERANCE)
-    return _Float(scratch, graph, find_sites(graph), manifest, reference, tokenizer)
+    return graph
 
 
 def _describe(
@@ -176,62 +178,3 @@ def _check_rotation(name: str, config: PreTrainedConfig) -> None:
             f"{name} scales its rotary positions by the text ({', '.join(unknown)}), which an "
             "exported graph cannot. Serve it with torch."
         )
-
-
-def _keep_float(original: _Float, _order: ExportOrder, _progress: Progress) -> OnnxGraph:
-    return original.graph
-
-
-def _to_w8a8(original: _Float, order: ExportOrder, progress: Progress) -> OnnxGraph:
-    if not is_integer_product_exact():
-        raise OnnxUnsupported(
-            "ONNX Runtime's 8-bit product overflows on this processor. Export int8, or "
-            "serve it with torch."
-        )
-    channels = _calibrate(original, order.calibration, stage(progress, "calibrating (only once)"))
-    report = stage(progress, _QUANTIZING)
-    report(0.0)
-    smooth(original.graph, original.sites, channels, attention_shape(original.graph))
-    rotate_head(original.graph, original.sites[-1])
-    quantize_w8a8(original.graph, original.sites)
-    report(1.0)
-    return original.graph
-
-
-def _to_int8(original: _Float, _order: ExportOrder, progress: Progress) -> OnnxGraph:
-    progress(_QUANTIZING, 0.0)
-    quantize_int8(original.graph, original.sites)
-    return original.graph
-
-
-def _to_int4(original: _Float, _order: ExportOrder, progress: Progress) -> OnnxGraph:
-    progress(_QUANTIZING, 0.0)
-    quantize_int4(original.graph, original.sites)
-    return original.graph
-
-
-def _to_int8_dynamic(original: _Float, _order: ExportOrder, progress: Progress) -> OnnxGraph:
-    progress(_QUANTIZING, 0.0)
-    return quantize_int8_dynamic(original.graph, original.folder)
-
-
-def _calibrate(
-    original: _Float, calibration: CalibrationText, report: Callable[[float], None]
-) -> Mapping[str, Floats]:
-    token_ids = original.tokenizer.encode(calibration.text)
-    return measure_channels(
-        original.folder, original.manifest, original.sites, chunks_of(token_ids), report
-    )
-
-
-_QUANTIZE: Mapping[WeightScheme, Callable[[_Float, ExportOrder, Progress], OnnxGraph]] = (
-    MappingProxyType(
-        {
-            WeightScheme.FP32: _keep_float,
-            WeightScheme.W8A8: _to_w8a8,
-            WeightScheme.INT8: _to_int8,
-            WeightScheme.INT4: _to_int4,
-            WeightScheme.INT8_DYNAMIC: _to_int8_dynamic,
-        }
-    )
-)

@@ -13,7 +13,6 @@ from optimize.onnx_structure import attention_nodes
 
 LOGITS = "logits"
 LAST_POSITION = "last_position"
-_NOT_ROWS = {"Constant"}  # what these produce has no positions
 
 
 def keep_last_position(graph: OnnxGraph, *, vocab_size: int) -> None:
@@ -55,5 +54,6 @@ def _tail(graph: OnnxGraph) -> list[NodeProto]:
 
 
 def _has_positions(graph: OnnxGraph, name: str) -> bool:
+    """Whether a value comes from tokens, not from weights alone as constants do."""
     producer = graph.producer(name) if name and not graph.is_weight(name) else None
-    return producer is not None and producer.op_type not in _NOT_ROWS
+    return producer is not None and not all(map(graph.is_weight, filter(None, producer.input)))
