@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # they import ONNX Runtime, which `--help` need not wait for
 
 FAILURE, USAGE = 1, 2
 MEBIBYTE = 2**20
+FILE_WIDTH = 120  # columns of a table that goes to a file
 
 optimize_app = typer.Typer(
     no_args_is_help=True,
@@ -87,7 +88,7 @@ def compare(
         reports = [read_report(folder) for folder in folders]
     except ModelError as error:
         raise _failure(str(error)) from None
-    Console().print(make_table(reports))
+    _show(make_table(reports))
     if plot is not None:
         if plot.suffix not in (".png", ".svg") or not plot.absolute().parent.is_dir():
             raise _failure(f"--plot {plot}: name a .png or .svg file in a folder that exists.")
@@ -124,7 +125,7 @@ def _make(
         raise _failure(str(error), USAGE) from None
     except (ModelError, OSError) as error:
         raise _failure(str(error)) from None
-    Console().print(make_table([report]))
+    _show(make_table([report]))
     console.print(f"{output} is ready: beamline serve --model {output}", soft_wrap=True)
 
 
@@ -149,6 +150,11 @@ def make_table(reports: Sequence["OptimizationReport"]) -> Table:
     return table
 
 
+def _show(table: Table) -> None:
+    width = None if Console().is_terminal else FILE_WIDTH
+    Console(width=width).print(table)
+
+
 def draw(reports: Sequence["OptimizationReport"], file: Path) -> None:
     """Loss of quality against speed, a point for each variant and one for the original."""
     from matplotlib.figure import Figure  # noqa: PLC0415  takes a second, and few ask for it
@@ -165,6 +171,7 @@ def draw(reports: Sequence["OptimizationReport"], file: Path) -> None:
         xlabel="new tokens a second, eight streams",
         ylabel="KL divergence from the original, nats a token",
     )
+    axis.margins(0.12)
     axis.grid(alpha=0.3)
     figure.savefig(file, dpi=120)
 

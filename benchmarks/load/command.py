@@ -24,6 +24,7 @@ from benchmarks.load.workload import (
 
 FAILURE, USAGE = 1, 2
 WARM_UP_TOKENS = 8
+FILE_WIDTH = 160  # columns of a table that goes to a file
 
 HELP = """
 Put a load on a server that streams text, and measure it.
@@ -151,7 +152,8 @@ def _show(
 ) -> None:
     from benchmarks.load.report import make_table, plot, summarise  # noqa: PLC0415  as above
 
-    Console().print(make_table(results))
+    width = None if Console().is_terminal else FILE_WIDTH
+    Console(width=width).print(make_table(results))
     for name, result in results.items():
         for words, count in result.errors.most_common(5):
             console.print(f"[red]{name}: {count} times[/] {escape(words)}", soft_wrap=True)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from optimize.onnx_blocks import BLOCK, find_grid, round_to_blocks, seems_on_grid
 
 ROUNDING = 2.0**-22  # of the greatest magnitude in a block: two roundings of float32
+SEVERAL_ROUNDINGS = 2.0**-20  # where scales are products themselves
 Q4_K_VALUES, Q4_K_BYTES = 256, 144
 
 
@@ -28,9 +29,10 @@ def greatest(weight):
     return np.repeat(blocks, BLOCK, axis=0)
 
 
-def assert_kept(weight, blocks):
+def assert_kept(weight, blocks, tolerance=ROUNDING):
     assert blocks is not None
-    assert np.all(np.abs(values_of(blocks) - weight) <= ROUNDING * greatest(weight))
+    error = np.abs(values_of(blocks) - weight)
+    assert (error / np.maximum(greatest(weight), 1e-30)).max() <= tolerance
 
 
 def random_matrix(seed, num_inputs=256, num_outputs=70):
@@ -61,7 +63,7 @@ def test_matrices_of_four_bits_keep_every_value(kind, seed, size):
 def test_four_bit_parts_of_mixed_files_keep_every_value(seed):
     weight = random_q4_k(seed)
     assert weight.shape[0] == Q4_K_VALUES
-    assert_kept(weight, find_grid(weight, 4))
+    assert_kept(weight, find_grid(weight, 4), SEVERAL_ROUNDINGS)
 
 
 @given(seed=st.integers(0, 2**32 - 1))
