@@ -83,8 +83,10 @@ def _sixteen_steps(values: Floats) -> Blocks | None:
     """As Q4_0 and Q4_1: from the smallest value on, in up to 15 equal steps."""
     low = values.min(axis=2)
     width = values.max(axis=2) - low
-    allowed = np.abs(values).max(axis=2) * _TOLERANCE
-    scales, is_found = np.ones_like(low), width <= allowed
+    greatest = np.abs(values).max(axis=2)
+    allowed = greatest * _TOLERANCE
+    # Blocks of one value take it for their step: a foreign one would round it away.
+    scales, is_found = _one_for_zero(greatest), width <= allowed
     for steps in range(1, _STEPS[4] + 1):
         open_blocks = np.nonzero(~is_found)
         if not len(open_blocks[0]):

@@ -5,6 +5,8 @@ as they are served. Medians of several repeats; a serving machine with our own o
 """
 
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,21 +30,18 @@ _SEED = 0
 def measure_costs(folder: Path, *, num_threads: int, report: Report) -> Costs:
     """Open the graph in `folder` and time it."""
     manifest = read_manifest(folder)
-    before = psutil.Process().memory_info().rss
-    session = open_session(folder, num_threads=num_threads)
     length = min(PROMPT_TOKENS, manifest.context_length)
-    rows = RowSession(session, manifest, rows=BATCH, max_length=length)
+    rows = _open(folder, manifest, num_threads)
     speeds = []
     works = (_decoding(rows, manifest, 1, length), _decoding(rows, manifest, BATCH, length),
              _reading(rows, manifest, length))  # fmt: skip
     for at, (num_tokens, work) in enumerate(works):
         speeds.append(_speed(num_tokens, work))
         report((at + 1) / len(works))
-    grown = psutil.Process().memory_info().rss - before
     one_stream, batch_8, prefill = speeds
     return Costs(
         disk_bytes=sum(file.stat().st_size for file in folder.glob("*.onnx*")),
-        memory_bytes=max(grown, 0),
+        memory_bytes=_memory_bytes(folder, num_threads),
         one_stream=one_stream,
         batch_8=batch_8,
         prefill=prefill,
@@ -50,6 +49,31 @@ def measure_costs(folder: Path, *, num_threads: int, report: Report) -> Costs:
 
 
 Work = tuple[int, Callable[[], None]]  # tokens, and what computes them
+
+
+def measure_growth(folder: Path, num_threads: int) -> int:
+    """By how many bytes this process grows when it opens the graph and computes a step."""
+    manifest = read_manifest(folder)
+    before = psutil.Process().memory_info().rss
+    _, work = _decoding(_open(folder, manifest, num_threads), manifest, BATCH, 1)
+    work()
+    return int(psutil.Process().memory_info().rss) - before
+
+
+def _memory_bytes(folder: Path, num_threads: int) -> int:
+    """The same in a process of its own: one that has freed memory would not grow by as much."""
+    program = (
+        "import sys; from pathlib import Path; from optimize.onnx_speed import measure_growth; "
+        "print(measure_growth(Path(sys.argv[1]), int(sys.argv[2])))"
+    )
+    command = [sys.executable, "-c", program, str(folder), str(num_threads)]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def _open(folder: Path, manifest: OnnxManifest, num_threads: int) -> RowSession:
+    session = open_session(folder, num_threads=num_threads)
+    length = min(PROMPT_TOKENS, manifest.context_length)
+    return RowSession(session, manifest, rows=BATCH, max_length=length)
 
 
 def _decoding(rows: RowSession, manifest: OnnxManifest, num_rows: int, length: int) -> Work:

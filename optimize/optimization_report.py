@@ -24,7 +24,7 @@ class Costs:
     """What running a model takes."""
 
     disk_bytes: int  # graph and weights
-    memory_bytes: int  # by which the process grew when it was opened and had run
+    memory_bytes: int  # by which a fresh process grew when it was opened and had run
     one_stream: float  # new tokens a second
     batch_8: float  # new tokens a second of eight streams together
     prefill: float  # prompt tokens a second

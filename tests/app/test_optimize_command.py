@@ -67,6 +67,7 @@ def test_a_report_holds_what_was_measured(variants, verb):
     assert report.variant.disk_bytes == sum(files)
     for costs in (report.original, report.variant):
         assert min(costs.one_stream, costs.batch_8, costs.prefill) > 0
+        assert costs.memory_bytes > 0
     assert report.quality.num_tokens > 100
     assert report.quality.divergence >= -1e-9
 
