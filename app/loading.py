@@ -5,7 +5,10 @@ exported, else on torch, with a line in the log that says why; on CUDA it runs o
 """
 
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from transformers import PreTrainedTokenizerBase
 
@@ -17,9 +20,17 @@ from engine.decoder_shape import DecoderShape
 from engine.engine import Engine
 from engine.errors import EngineError, NativeUnavailable
 from engine.native_library import build_native_library
-from optimize.check import check_model
+from optimize.check import CheckedProgram, check_model
 from optimize.errors import CacheUnusable, NotEnoughMemory, OnnxUnsupported
 from optimize.onnx_prepare import PreparedOnnx, prepare_onnx
+from optimize.program_manifest import read_program_manifest
+
+if TYPE_CHECKING:  # they import torch
+    from transformers import PreTrainedModel
+
+    from optimize.prepare import PreparedModel
+
+    CompileLayers = Callable[[PreTrainedModel], None]
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +54,8 @@ def load_model(settings: Settings, progress: ProgressCallback) -> LoadedModel:
     """
     checked = check_model(settings.model_spec)
     check_runtime(settings, checked)
+    if isinstance(checked, CheckedProgram):
+        return _load_program(checked, settings)
     reason = why_torch(settings, checked)
     if reason is None:
         try:
@@ -130,7 +143,13 @@ def _load_torch(settings: Settings, progress: ProgressCallback) -> LoadedModel:
     prepared = prepare_model(settings.model_spec, progress=progress)
     config = settings.engine_config
     progress("checking the model", 1.0)
-    runner = TorchRunner.load(prepared.module, config, context_length=prepared.context_length)
+    with _compiling(prepared, settings, progress) as compile_layers:
+        runner = TorchRunner.load(
+            prepared.module,
+            config,
+            context_length=prepared.context_length,
+            compile_layers=compile_layers,
+        )
     return LoadedModel(
         engine=Engine(runner, config),
         tokenizer=prepared.tokenizer,
@@ -140,7 +159,59 @@ def _load_torch(settings: Settings, progress: ProgressCallback) -> LoadedModel:
             runtime="torch",
             device=prepared.device,
             dtype=prepared.dtype,
-            weights=prepared.dtype,
+            weights=prepared.weights,
         ),
         eos_token_ids=prepared.eos_token_ids,
+    )
+
+
+@contextmanager
+def _compiling(
+    prepared: "PreparedModel", settings: Settings, progress: ProgressCallback
+) -> Iterator["CompileLayers | None"]:
+    """What compiles the model's layers inside, with an earlier start's code; None if not wanted."""
+    if not prepared.is_compiled:
+        yield None
+        return
+    from optimize.torch_compile import (  # noqa: PLC0415  imports the compiler
+        compile_layers,
+        compiled_file,
+        load_compiled,
+        save_compiled,
+    )
+
+    file = compiled_file(settings.cache_folder, prepared.revision, prepared.device)
+    progress("compiling layers" if file.is_file() else "compiling layers (only once)", 0.0)
+    load_compiled(file)
+    yield compile_layers
+    save_compiled(file)
+
+
+def _load_program(checked: CheckedProgram, settings: Settings) -> LoadedModel:
+    from engine.program_runner import ProgramRunner  # noqa: PLC0415  as above
+    from optimize.light_tokenizer import load_light_tokenizer  # noqa: PLC0415
+    from optimize.torch_program import load_program  # noqa: PLC0415
+
+    manifest = read_program_manifest(checked.folder)
+    shape = DecoderShape(
+        num_layers=manifest.num_layers,
+        num_kv_heads=manifest.num_kv_heads,
+        head_dim=manifest.head_dim,
+        context_length=manifest.context_length,
+    )
+    config = settings.engine_config
+    program = load_program(checked.folder, manifest)
+    runner = ProgramRunner(program, shape, config, vocab_size=manifest.vocab_size)
+    return LoadedModel(
+        engine=Engine(runner, config),
+        tokenizer=load_light_tokenizer(checked.folder),
+        served=ServedModel(
+            name=checked.name,
+            revision=f"{manifest.source_revision}-{manifest.technique.value}",
+            runtime="torch",
+            device="cpu",
+            dtype="float32",
+            weights="float32",
+        ),
+        eos_token_ids=frozenset(manifest.eos_token_ids),
     )

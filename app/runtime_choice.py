@@ -5,7 +5,7 @@ the choice. Loads neither torch nor ONNX Runtime, save to find out about a CUDA 
 """
 
 from app.settings import Settings
-from optimize.check import CheckedModel, CheckedOnnx
+from optimize.check import CheckedFolder, CheckedModel, CheckedOnnx, CheckedProgram
 from optimize.errors import ModelRefused
 from optimize.placement_names import may_have_cuda
 from optimize.weight_scheme import WeightScheme
@@ -19,6 +19,9 @@ def check_runtime(settings: Settings, checked: CheckedModel) -> None:
     Raises:
         ModelRefused: they do not; names the options and says what to do.
     """
+    if isinstance(checked, CheckedProgram):
+        _check_program(settings, checked)
+        return
     if settings.runtime == "torch":
         _check_torch(settings, checked)
         return
@@ -61,6 +64,22 @@ def _check_torch(settings: Settings, checked: CheckedModel) -> None:
     )
 
 
+def _check_program(settings: Settings, checked: CheckedProgram) -> None:
+    given = {
+        "--runtime": settings.runtime == "onnx",
+        "--weights": settings.weights is not None,
+        "--calibration": settings.calibration is not None,
+        "--dtype": settings.dtype not in (None, "float32"),
+        "--device": settings.device not in (None, "cpu"),
+    }
+    wrong = [option for option, is_wrong in given.items() if is_wrong]
+    _refuse(
+        bool(wrong),
+        f"{checked.name} is a program for torch on the CPU in float32: leave out "
+        f"{' and '.join(wrong)}, or give the model that it was made from.",
+    )
+
+
 def _refuse(is_wrong: bool, message: str) -> None:  # noqa: FBT001  reads as a sentence
     if is_wrong:
         raise ModelRefused(message)
@@ -82,6 +101,8 @@ def why_torch(settings: Settings, checked: CheckedModel) -> str | None:
         return "as --runtime says"
     if must_be_onnx(settings, checked):
         return None
+    if isinstance(checked, CheckedFolder) and checked.torch_only is not None:
+        return checked.torch_only
     if settings.dtype is not None:
         return f"--dtype {settings.dtype} is a choice of torch's"
     if settings.device not in (None, "cpu"):

@@ -7,6 +7,7 @@ to its attention is refused rather than ignored.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,9 +41,15 @@ class LayerProbe:
         return value.repeat_interleave(query.shape[1] // key.shape[1], dim=1).transpose(1, 2)
 
 
-def register_paged_attention() -> None:
-    """Make the attention known to transformers under `ATTENTION_NAME`. Idempotent."""
-    AttentionInterface.register(ATTENTION_NAME, paged_attention)
+def register_paged_attention(*, is_compiled: bool = False) -> None:
+    """Make the attention known to transformers under `ATTENTION_NAME`. Idempotent.
+
+    Layers that are compiled call it and do not take it in: its shapes change with every step.
+    """
+    attend: Any = paged_attention
+    if is_compiled:
+        attend = torch.compiler.disable(paged_attention)  # type: ignore[no-untyped-call]
+    AttentionInterface.register(ATTENTION_NAME, attend)
     AttentionMaskInterface.register(ATTENTION_NAME, _no_mask)
 
 

@@ -6,7 +6,7 @@ and CUDA; it is the reference for correctness everywhere.
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
@@ -20,8 +20,9 @@ from engine.flat_batch import build_flat_batch
 from engine.kv_store import KVStore, LayerShape
 from engine.paged_attention import ATTENTION_NAME, LayerProbe, register_paged_attention
 from engine.paged_cache import PagedCache
-from engine.plan import Plan
+from engine.plan import Plan, PlannedRow
 from engine.self_test import SelfTest, check_windows, usable_context
+from engine.sequence import Sequence
 
 
 class TorchRunner:
@@ -39,9 +40,20 @@ class TorchRunner:
 
     @classmethod
     def load(
-        cls, module: PreTrainedModel, config: EngineConfig, *, context_length: int
+        cls,
+        module: PreTrainedModel,
+        config: EngineConfig,
+        *,
+        context_length: int,
+        compile_layers: Callable[[PreTrainedModel], None] | None = None,
     ) -> "TorchRunner":
         """Switch a module in eval mode to paged attention, make its cache, prove that it works.
+
+        Args:
+            module: on its device.
+            config: of the engine.
+            context_length: the model's own, in tokens.
+            compile_layers: has its layers compiled, which happens here and not while serving.
 
         Raises:
             UnsupportedModel: the module cannot run this way, or comes out different.
@@ -52,7 +64,7 @@ class TorchRunner:
         if config.num_threads is not None:
             torch.set_num_threads(config.num_threads)
         plain_attention = module.config._attn_implementation
-        register_paged_attention()
+        register_paged_attention(is_compiled=compile_layers is not None)
         _set_attention(module, ATTENTION_NAME)
         probe = _probe_layers(module)
         context_length = usable_context(module, context_length)
@@ -68,6 +80,9 @@ class TorchRunner:
             context_length=context_length,
         )
         build = partial(cls._build, module, probe.shapes, config.block_size, context_length)
+        if compile_layers is not None:
+            compile_layers(module)
+            _run_single_token(build(2))
         trial = build(self_test.num_blocks(config.block_size))
         self_test.check(module, trial, trial.cache)
         return build(num_blocks)
@@ -152,3 +167,11 @@ def _probe_layers(module: PreTrainedModel) -> LayerProbe:
     if not probe.shapes:
         raise UnsupportedModel(f"{type(module).__name__} has no attention layers to cache")
     return probe
+
+
+def _run_single_token(runner: TorchRunner) -> None:
+    """A step of one token has compiled code of its own; the self-test has only larger ones."""
+    sequence = Sequence(id=0, prompt_ids=(0,))
+    runner.cache.match_prefix(sequence.id, (), "")
+    assert runner.cache.reserve(sequence.id, 0, 1), "an empty cache holds one token"
+    runner.forward(Plan(rows=(PlannedRow(sequence, 0, 1, wants_logits=True),), stepping=()))

@@ -4,6 +4,7 @@ Everything cheap happens here and nothing heavy: names, files, headers, sizes. N
 and no weight is read, so a mistake is answered before a server starts.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from optimize.memory import available_memory_bytes, require_memory
 from optimize.model_folder import find_weights, read_config, read_tokenizer_config
 from optimize.onnx_manifest import ONNX_MANIFEST_FILE, read_manifest
 from optimize.placement_names import DTYPE_BYTES, check_placement_names, may_have_cuda
+from optimize.program_manifest import PROGRAM_MANIFEST_FILE, read_program_manifest
 from optimize.source import GgufFile, HubRepository, LocalFolder, find_source
 from optimize.spec import ModelSpec
+from optimize.torch_technique import COMPILE_FILE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +37,7 @@ class CheckedFolder:
 
     name: str
     folder: Path
+    torch_only: str | None = None  # why nothing but torch can run it, in a few words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +57,15 @@ class CheckedOnnx:
     folder: Path
 
 
-CheckedModel = CheckedOnnx | CheckedGguf | CheckedFolder | CheckedRepository
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedProgram:
+    """A folder with a program of torch in it."""
+
+    name: str
+    folder: Path
+
+
+CheckedModel = CheckedOnnx | CheckedProgram | CheckedGguf | CheckedFolder | CheckedRepository
 
 
 def check_model(spec: ModelSpec) -> CheckedModel:
@@ -91,25 +103,49 @@ def _check_gguf(source: GgufFile, spec: ModelSpec) -> CheckedGguf:
     return CheckedGguf(name=source.name, file=source.path, header=header)
 
 
-def _check_folder(source: LocalFolder, spec: ModelSpec) -> CheckedFolder | CheckedOnnx:
+def _check_folder(
+    source: LocalFolder, spec: ModelSpec
+) -> CheckedFolder | CheckedOnnx | CheckedProgram:
     if (source.path / ONNX_MANIFEST_FILE).is_file():
         return _check_onnx(source)
+    if (source.path / PROGRAM_MANIFEST_FILE).is_file():
+        return _check_program(source)
     _check_description(source.name, source.path, spec)
     weights = find_weights(source.path)
     _check_memory(source.name, weights.num_bytes(_bytes_per_value(spec)), spec)
-    return CheckedFolder(name=source.name, folder=source.path)
+    return CheckedFolder(
+        name=source.name, folder=source.path, torch_only=_why_torch_only(source.path)
+    )
+
+
+def _why_torch_only(folder: Path) -> str | None:
+    if (folder / COMPILE_FILE).is_file():
+        return "it was made to be compiled for torch"
+    quantization = read_config(folder).get("quantization_config")
+    if isinstance(quantization, dict):
+        return f"its weights are quantised by {quantization.get('quant_method')}"
+    return None
 
 
 def _check_onnx(source: LocalFolder) -> CheckedOnnx:
     read_manifest(source.path)
-    num_bytes = sum(file.stat().st_size for file in source.path.glob("*.onnx*"))
+    _require_main_memory(source.name, source.path.glob("*.onnx*"))
+    return CheckedOnnx(name=source.name, folder=source.path)
+
+
+def _check_program(source: LocalFolder) -> CheckedProgram:
+    manifest = read_program_manifest(source.path)
+    _require_main_memory(source.name, [source.path / manifest.file])
+    return CheckedProgram(name=source.name, folder=source.path)
+
+
+def _require_main_memory(name: str, files: Iterable[Path]) -> None:
     require_memory(
-        source.name,
-        num_weight_bytes=num_bytes,
+        name,
+        num_weight_bytes=sum(file.stat().st_size for file in files),
         available_bytes=available_memory_bytes(),
         place="this machine",
     )
-    return CheckedOnnx(name=source.name, folder=source.path)
 
 
 def _check_repository(source: HubRepository, spec: ModelSpec) -> CheckedRepository:

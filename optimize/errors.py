@@ -16,6 +16,7 @@
   + CacheUnusable: the cache folder cannot be written, or its disk is full
   + ConversionFailed: a GGUF file looked right and could not be converted
   + LoadingFailed: a model folder looked right and could not be loaded
+  + VariantDiffers: a variant was made and does not give its original's results
 """
 
 
@@ -73,6 +74,10 @@ class ConversionFailed(ModelError):
 
 class LoadingFailed(ModelError):
     """Transformers could not build the model or its tokenizer from its folder."""
+
+
+class VariantDiffers(ModelError):
+    """A variant that was just made gives other results than its original; it was not kept."""
 
 
 class OnnxUnsupported(ModelRefused):

@@ -20,7 +20,7 @@ INDEX_FILE = "model.safetensors.index.json"
 _PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".pkl", ".ckpt"}
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model",
                     "sentencepiece.bpe.model", "tekken.json", TOKENIZER_CONFIG_FILE)  # fmt: skip
-_DESCRIBING_SUFFIXES = {".json", ".jinja", ".model", ".txt", ".py"}
+DESCRIBING_SUFFIXES = {".json", ".jinja", ".model", ".txt", ".py"}
 _MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors format
 _FLOAT_TYPES = {"F64", "F32", "F16", "BF16"}  # cast to the dtype that was asked for
 
@@ -135,7 +135,7 @@ def folder_revision(folder: Path, weights: Weights) -> str:
     """
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
-        if path.suffix in _DESCRIBING_SUFFIXES and path.is_file():
+        if path.suffix in DESCRIBING_SUFFIXES and path.is_file():
             _add(digest, path.name.encode(), path.read_bytes())
     for path in weights.files:
         status = path.stat()

@@ -18,6 +18,7 @@ from optimize.check import (
     CheckedFolder,
     CheckedGguf,
     CheckedOnnx,
+    CheckedProgram,
     CheckedRepository,
     check_model,
 )
@@ -94,15 +95,18 @@ def prepare_onnx(
     checked = check_model(spec)
     if isinstance(checked, CheckedOnnx):
         return _open(checked.folder, checked.name)
+    exportable = _require_exportable(checked)
     calibration = read_calibration(calibration_file)
-    revision = _source_revision(checked, spec, report)
-    folder = spec.cache_folder / "onnx" / _folder_name(checked.name, revision, scheme, calibration)
+    revision = _source_revision(exportable, spec, report)
+    folder = (
+        spec.cache_folder / "onnx" / _folder_name(exportable.name, revision, scheme, calibration)
+    )
 
     def make(unfinished: Path) -> None:
         # Imports torch and the exporter, which take seconds and serve no later start.
         from optimize.onnx_making import make_onnx  # noqa: PLC0415
 
-        make_onnx(checked, spec, scheme, calibration, unfinished, report)
+        make_onnx(exportable, spec, scheme, calibration, unfinished, report)
 
     refusal = folder.with_name(f"{folder.name}-refused-{metadata.version('onnxruntime-genai')}.txt")
     if refusal.is_file():  # finding that out again would take as long as the first time
@@ -117,7 +121,22 @@ def prepare_onnx(
             raise
         except OSError as error:
             raise unusable(spec.cache_folder, error) from error
-    return _open(folder, checked.name)
+    return _open(folder, exportable.name)
+
+
+def _require_exportable(
+    checked: CheckedFolder | CheckedGguf | CheckedRepository | CheckedProgram,
+) -> CheckedFolder | CheckedGguf | CheckedRepository:
+    if isinstance(checked, CheckedProgram):
+        raise OnnxUnsupported(
+            f"{checked.name} is a program of torch; give the model that it was made from."
+        )
+    if isinstance(checked, CheckedFolder) and checked.torch_only is not None:
+        raise OnnxUnsupported(
+            f"{checked.name} is for torch only: {checked.torch_only}. "
+            "Serve it with torch, or give the model that it was made from."
+        )
+    return checked
 
 
 def _open(folder: Path, name: str) -> PreparedOnnx:

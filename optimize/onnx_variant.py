@@ -4,23 +4,25 @@ Called by `beamline optimize`, and usable without it. The export is the one that
 it is made once for both; the original that it is compared with is the float32 export.
 """
 
-import hashlib
-import os
-import shutil
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import onnxruntime as ort
 
-from optimize.errors import ModelRefused
 from optimize.onnx_calibration import read_calibration, read_evaluation_text
-from optimize.onnx_prepare import PreparedOnnx, prepare_onnx
-from optimize.onnx_quality import Quality, measure_quality
-from optimize.onnx_speed import measure_costs
-from optimize.optimization_report import OptimizationReport, describe_processor
-from optimize.report import Progress, ignore_progress, stage
+from optimize.onnx_prepare import prepare_onnx
+from optimize.opening import Setup
+from optimize.optimization_report import OptimizationReport
+from optimize.report import Progress, ignore_progress
 from optimize.spec import ModelSpec
+from optimize.variant import (
+    Text,
+    Variant,
+    copy_into,
+    measure_variant,
+    publish,
+    require_new,
+    usable_threads,
+)
 from optimize.weight_scheme import WeightScheme
 
 
@@ -47,51 +49,25 @@ def make_onnx_variant(
         ModelError: the model or a text cannot be used, or the variant differs from the original
             by more than its scheme may; nothing is left in `output` then.
     """
-    if output.exists():
-        raise ModelRefused(f"{output} exists already. Name a new folder.")
+    require_new(output)
     text = read_calibration(text_file).text if text_file is not None else read_evaluation_text()
     original = prepare_onnx(spec, WeightScheme.FP32, progress=progress)
-    variant = prepare_onnx(spec, scheme, calibration_file=calibration_file, progress=progress)
-    token_ids = variant.tokenizer.encode(text)
-    quality = measure_quality(
-        original.folder, variant.folder, token_ids, stage(progress, "measuring quality")
-    )
-    report = _report(original, variant, quality, text, progress)
-    _publish(variant.folder, output, report.write)
-    return report
-
-
-def _report(
-    original: PreparedOnnx, variant: PreparedOnnx, quality: Quality, text: str, progress: Progress
-) -> OptimizationReport:
-    num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-    costs = {
-        name: measure_costs(
-            prepared.folder,
-            num_threads=num_threads,
-            report=stage(progress, f"measuring the {name}'s speed"),
-        )
-        for name, prepared in (("original", original), ("variant", variant))
-    }
-    return OptimizationReport(
-        technique=variant.manifest.scheme.value,
-        model=variant.name,
-        revision=variant.manifest.source_revision,
-        original=costs["original"],
-        variant=costs["variant"],
-        quality=quality,
-        text=hashlib.sha256(text.encode()).hexdigest(),
-        num_threads=num_threads,
-        processor=describe_processor(),
+    exported = prepare_onnx(spec, scheme, calibration_file=calibration_file, progress=progress)
+    variant = Variant(
+        technique=scheme.value,
+        model=exported.name,
+        revision=exported.manifest.source_revision,
+        original=original.folder,
+        folder=exported.folder,
+        setup=Setup(num_threads=usable_threads()),
         runtime=f"onnxruntime {ort.__version__}",
     )
+    token_ids = exported.tokenizer.encode(text)
+    report = measure_variant(variant, Text(content=text, token_ids=token_ids), progress)
 
+    def fill(folder: Path) -> None:
+        copy_into(exported.folder, folder)
+        report.write(folder)
 
-def _publish(source: Path, target: Path, add: Callable[[Path], None]) -> None:
-    """Copy a folder, add to it, and give it its name when it is whole."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".optimizing-") as scratch:
-        made = Path(scratch) / target.name
-        shutil.copytree(source, made)
-        add(made)
-        made.rename(target)
+    publish(output, fill)
+    return report

@@ -14,7 +14,7 @@ import psutil
 from optimize.errors import CorruptModel
 from optimize.fingerprint import write_json
 from optimize.model_folder import read_json
-from optimize.onnx_quality import Quality
+from optimize.quality import Quality
 
 REPORT_FILE = "optimization-report.json"
 

@@ -14,6 +14,7 @@ from optimize.check import (
     CheckedGguf,
     CheckedModel,
     CheckedOnnx,
+    CheckedProgram,
     CheckedRepository,
     check_model,
 )
@@ -28,6 +29,7 @@ from optimize.model_folder import find_weights, folder_revision
 from optimize.placement import Placement, choose_placement
 from optimize.report import Progress, ignore_progress, stage
 from optimize.spec import ModelSpec
+from optimize.torch_technique import COMPILE_FILE
 
 __all__ = ["LocatedModel", "PreparedModel", "check_model", "locate_model", "prepare_model"]
 
@@ -44,6 +46,8 @@ class PreparedModel:
     dtype: str
     context_length: int  # tokens
     eos_token_ids: frozenset[int]
+    weights: str  # how they are kept: the dtype, or what quantised them
+    is_compiled: bool  # whether its folder says that its layers are to be compiled
 
 
 def prepare_model(spec: ModelSpec, *, progress: Progress | None = None) -> PreparedModel:
@@ -76,7 +80,18 @@ def prepare_model(spec: ModelSpec, *, progress: Progress | None = None) -> Prepa
         dtype=placement.dtype,
         context_length=context_length(module.config, tokenizer, checked.name),
         eos_token_ids=eos_token_ids(module.config, module.generation_config, tokenizer),
+        weights=_weights(module, placement),
+        is_compiled=(located.folder / COMPILE_FILE).is_file(),
     )
+
+
+def _weights(module: PreTrainedModel, placement: Placement) -> str:
+    quantization = getattr(module.config, "quantization_config", None)
+    if quantization is None:
+        return placement.dtype
+    method = str(getattr(quantization.quant_method, "value", quantization.quant_method))
+    kind = getattr(quantization, "quant_type", None)
+    return method if kind is None else f"{method} {type(kind).__name__}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +106,17 @@ def locate_model(checked: CheckedModel, spec: ModelSpec, progress: Progress) -> 
     """The folder of a checked model, downloaded or converted where that has not been done.
 
     Raises:
-        ModelError: as `prepare_model`; a model that was exported for ONNX Runtime is refused.
+        ModelError: as `prepare_model`; one that was exported or written as a program is refused.
     """
     match checked:
         case CheckedOnnx():
             raise ModelRefused(
                 f"{checked.name} was exported for ONNX Runtime, which this loader does not run; "
+                "give the model that it was made from."
+            )
+        case CheckedProgram():
+            raise ModelRefused(
+                f"{checked.name} is a program of torch without the model's own code; "
                 "give the model that it was made from."
             )
         case CheckedFolder():

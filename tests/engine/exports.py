@@ -9,7 +9,7 @@ from decoding.sample import Sample
 from engine.decoder_shape import DecoderShape
 from engine.engine import Engine
 from engine.messages import GenerationRequest, RequestFinished
-from engine.onnx_runner import PIECE_TOKENS
+from engine.row_runner import PIECE_TOKENS
 from optimize.onnx_calibration import CalibrationText
 from optimize.onnx_export import ExportOrder, export_onnx
 from tests.app.tiny_tokenizers import train_byte_level

@@ -5,7 +5,8 @@ from transformers import LlamaForCausalLM
 
 from engine.config import EngineConfig
 from engine.errors import StepTooSmall
-from engine.onnx_runner import PIECE_TOKENS, OnnxRunner
+from engine.onnx_runner import OnnxRunner
+from engine.row_runner import PIECE_TOKENS
 from engine.torch_runner import TorchRunner
 from optimize.onnx_manifest import GRAPH_FILE
 from optimize.weight_scheme import WeightScheme

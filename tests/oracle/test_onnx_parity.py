@@ -17,7 +17,7 @@ from decoding.beam import Beam
 from decoding.greedy import Greedy
 from engine.config import EngineConfig
 from engine.native_library import build_native_library
-from engine.onnx_runner import PIECE_TOKENS
+from engine.row_runner import PIECE_TOKENS
 from optimize.errors import OnnxUnsupported
 from optimize.onnx_manifest import NATIVE_GRAPH_FILE
 from tests.oracle.architectures import Architecture

@@ -1,20 +1,18 @@
-"""How far an exported graph is from a reference on a text: perplexity, divergence, agreement.
+"""How far a variant is from its original on a text: perplexity, divergence, agreement.
 
-Used for reports. Runs both graphs the way serving does, one token a step and many rows at once, so
-what is measured is what is served. No randomness: the same text gives the same numbers.
+Used for reports. Runs both one token a step and many rows at once, the way serving does, so what
+is measured is what is served. No randomness: the same text gives the same numbers.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from optimize.errors import InvalidCalibration
-from optimize.onnx_manifest import read_manifest
-from optimize.onnx_session import Chunk, RowSession, open_session
 from optimize.report import Report
+from optimize.steps import Floats, Steps, TokenIds
 
 NUM_ROWS = 16  # pieces of the text that run side by side
 MAX_TOKENS = 256  # of a piece
@@ -33,21 +31,21 @@ class Quality:
 
 
 def measure_quality(
-    reference: Path, candidate: Path, token_ids: Sequence[int], report: Report
+    reference: Steps, candidate: Steps, token_ids: Sequence[int], report: Report
 ) -> Quality:
-    """Compare two exported folders of one model on a text.
+    """Compare a variant with the original on a text.
 
     Raises:
         InvalidCalibration: the text is too short.
     """
-    pieces = _pieces(token_ids)
-    sessions = [_rows(folder, *pieces.shape) for folder in (reference, candidate)]
+    pieces = _pieces(token_ids, min(MAX_TOKENS, reference.context_length))
+    for steps in (reference, candidate):
+        steps.start(*pieces.shape)
     sums = np.zeros(4)
     num_steps = pieces.shape[1] - 1
     for position in range(num_steps):
-        lengths = [position + 1] * len(pieces)
-        chunk = Chunk(first_row=0, token_ids=pieces[:, position : position + 1], lengths=lengths)
-        want, got = (_log_probabilities(rows, chunk) for rows in sessions)
+        token = pieces[:, position : position + 1]
+        want, got = (_log_probabilities(steps.read(token)) for steps in (reference, candidate))
         sums += _compare(want, got, pieces[:, position + 1])
         report((position + 1) / num_steps)
     num_tokens = len(pieces) * num_steps
@@ -61,9 +59,9 @@ def measure_quality(
     )
 
 
-def _pieces(token_ids: Sequence[int]) -> NDArray[np.int64]:
+def _pieces(token_ids: Sequence[int], most_tokens: int) -> TokenIds:
     """The text as rows of equal length."""
-    length = min(len(token_ids) // NUM_ROWS, MAX_TOKENS)
+    length = min(len(token_ids) // NUM_ROWS, most_tokens)
     if length < _MIN_TOKENS:
         raise InvalidCalibration(
             f"the text to measure on has {len(token_ids)} tokens and needs "
@@ -72,14 +70,8 @@ def _pieces(token_ids: Sequence[int]) -> NDArray[np.int64]:
     return np.array(token_ids[: NUM_ROWS * length], np.int64).reshape(NUM_ROWS, length)
 
 
-def _rows(folder: Path, num_rows: int, length: int) -> RowSession:
-    manifest = read_manifest(folder)
-    return RowSession(open_session(folder), manifest, rows=num_rows, max_length=length)
-
-
-def _log_probabilities(rows: RowSession, chunk: Chunk) -> NDArray[np.float64]:
-    (logits,) = rows.forward(chunk)
-    shifted = logits[:, -1].astype(np.float64)
+def _log_probabilities(logits: Floats) -> NDArray[np.float64]:
+    shifted = logits.astype(np.float64)
     shifted -= shifted.max(axis=1, keepdims=True)
     normalised: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return normalised
