@@ -93,3 +93,11 @@ async def test_the_largest_seed_is_the_largest_that_is_taken(service, schema, na
 async def test_the_document_stays_the_same(service, schema):
     again = await service.client.get("/openapi.json")
     assert again.json() == schema
+
+
+async def test_each_operation_stands_once_under_a_method_that_the_document_shows(schema):
+    operations = [
+        operation["operationId"] for path in schema["paths"].values() for operation in path.values()
+    ]
+    assert len(operations) == len(set(operations))
+    assert all(set(path) <= {"get", "post", "delete"} for path in schema["paths"].values())
