@@ -37,7 +37,8 @@ MAX_SEED = 2**63 - 1
 def _check_stop(text: str) -> str:
     if UNDECODABLE in text:
         raise PydanticCustomError(
-            "invalid_stop", "Holds U+FFFD, which stands for bytes that are no text"
+            "invalid_stop",
+            "Holds U+FFFD, which stands for bytes that are no text; name the text around it only",
         )
     return text
 

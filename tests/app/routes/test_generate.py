@@ -336,3 +336,15 @@ async def test_a_bad_request_does_not_harm_its_neighbours(service):
         service.release()
         await neighbour.task
     assert json.loads(neighbour.text) == await service.generate(**body)
+
+
+async def test_a_refusal_says_what_to_do_instead(service):
+    for body, remedy in (
+        ({"temperature": 0}, "For no randomness use strategy greedy."),
+        ({"strategy": "greedy", "num_return_sequences": 2}, "use strategy beam or sample."),
+        ({"stop": "\ufffd"}, "name the text around it only"),
+        ({"text": None, "messages": ["a"]}, "Input should be a JSON object"),
+    ):
+        response = await service.post(**{"text": "a"} | body)
+        assert response.status_code == 422
+        assert response.json()["error"]["message"].endswith(remedy)
