@@ -6,13 +6,19 @@ shutdown (for uvicorn `--timeout-graceful-shutdown`): draining with a falling re
 `beamline serve` adds. One process serves one model: run replicas, not several workers.
 """
 
+from collections.abc import Mapping
+from functools import cached_property
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import FastAPI
+from pydantic.json_schema import JsonSchemaValue
 from starlette.types import ASGIApp
 
+from app.bodies.request_models import StrategyUnion
 from app.errors import install_error_handlers
 from app.http.middleware import BodyLimit, RequestContext
+from app.http.openapi import restore_bounds
 from app.lifespan import build_lifespan, build_services
 from app.process.progress import ProgressCallback, build_log_progress
 from app.routes import generate, health, jobs, metrics
@@ -24,12 +30,22 @@ DESCRIPTION = "Text from causal language models; every decoding strategy in one 
 
 
 class Service(FastAPI):
-    """A FastAPI whose request context is also around its handler of unforeseen errors."""
+    """A FastAPI with its request context outermost and a document with exact bounds."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document."""
+        document = super().openapi()  # the same one each time
+        restore_bounds(document, self._body_schemas)
+        return document
 
     def build_middleware_stack(self) -> ASGIApp:
         """The stack as FastAPI builds it, inside `RequestContext`."""
         services: Services = self.state.services
         return RequestContext(super().build_middleware_stack(), services)
+
+    @cached_property
+    def _body_schemas(self) -> Mapping[str, JsonSchemaValue]:
+        return StrategyUnion(load_strategies()).schemas
 
 
 def create_app(

@@ -13,11 +13,20 @@ from typing_extensions import Doc
 
 MAX_SEQUENCES = 256  # the most rows one request may ask for; the engine's own limit may be lower
 
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """Among a parameter's bounds: what to do who wants a value below them, or beside a literal."""
+
+    text: str
+
+
 Temperature = Annotated[
     float,
     Ge(0.01),
     Le(100.0),
     Doc("Divides the logits: below 1 sharpens, above 1 flattens. For no randomness use greedy."),
+    Remedy("For no randomness use strategy greedy."),
 ]
 TopK = Annotated[
     int, Ge(0), Le(1_000_000), Doc("Keep only the k most likely tokens; 0 keeps them all.")
@@ -44,7 +53,9 @@ NumSamples = Annotated[
     int, Ge(1), Le(MAX_SEQUENCES), Doc("How many independent samples to return.")
 ]
 OnlyOne = Annotated[
-    Literal[1], Doc("Greedy decoding has one answer; for several use beam or sample.")
+    Literal[1],
+    Doc("Greedy decoding has one answer; for several use beam or sample."),
+    Remedy("Greedy decoding has one answer; for several use strategy beam or sample."),
 ]
 
 

@@ -81,20 +81,21 @@ class Engine:
         num_rows = request.strategy.num_rows
         if num_rows > self._config.max_rows:
             raise RequestTooLarge(
-                f"{num_rows} sequences at once exceed the {self._config.max_rows} rows of a step"
+                f"{num_rows} sequences at once exceed the {self._config.max_rows} rows of a step; "
+                "ask for fewer"
             )
         num_tokens = len(request.prompt_ids) + request.max_new_tokens
         if num_tokens > self._runner.context_length:
             raise RequestTooLarge(
                 f"{len(request.prompt_ids)} prompt tokens and {request.max_new_tokens} new ones "
-                f"exceed the model's context of {self._runner.context_length} tokens"
+                f"exceed the model's context of {self._runner.context_length} tokens; ask for fewer"
             )
         cache = self._runner.cache
         needed = cache.max_tokens_of(num_rows, num_tokens)
         if needed > cache.max_tokens:
             raise RequestTooLarge(
                 f"{num_rows} sequences of {num_tokens} tokens need {needed} tokens of cache; "
-                f"it holds {cache.max_tokens}"
+                f"it holds {cache.max_tokens}; ask for fewer sequences, or for fewer new tokens"
             )
 
     def add(self, request: GenerationRequest) -> list[Event]:

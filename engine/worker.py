@@ -1,8 +1,10 @@
 """The engine's thread, and the only two ways across it.
 
 In: `submit` and `cancel`, from any thread, through an inbox. Out: `deliver`, called on the engine
-thread once a step with all events of that step; the caller carries them to its own thread. The
-thread is not a pool's, whose exit would wait for an endless job.
+thread once a step with all events of that step; the caller carries them to its own thread. It
+takes all events of a call, or raises and takes none: then it gets those of one request at a time,
+and a request that it still does not take is cancelled. The thread is not a pool's, whose exit
+would wait for an endless job.
 """
 
 import logging
@@ -141,8 +143,25 @@ class EngineWorker:
         return events
 
     def _deliver_some(self, events: Sequence[Event]) -> None:
-        if events:
+        """Hand over a step's events; only a request whose own events are not taken ends."""
+        if not events:
+            return
+        try:
             self._deliver(events)
+        except Exception:
+            logger.exception("the events of a step were not taken; trying request by request")
+            for request_id in dict.fromkeys(event.request_id for event in events):
+                self._deliver_one(
+                    request_id, [event for event in events if event.request_id == request_id]
+                )
+            self._engine.snapshot = self._engine.stats()
+
+    def _deliver_one(self, request_id: str, events: Sequence[Event]) -> None:
+        try:
+            self._deliver(events)
+        except Exception:
+            logger.exception("request %s is cancelled: its events were not taken", request_id)
+            self._engine.cancel(request_id)
 
 
 def _as_engine_error(error: Exception) -> EngineError:

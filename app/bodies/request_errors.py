@@ -1,8 +1,9 @@
 """Explains what is wrong with a body in words that help: which field, and what to do.
 
 `BodyExplainer` wraps the validation of `request_models.py`: it catches the mistakes that a schema
-words badly (no JSON object, a strategy that is not there, a field of another strategy) and joins
-what the branches of a union say. It never repeats more of the input than a name.
+words badly (no JSON object, a strategy that is not there, a field of another strategy), says what
+to do where a schema does not, and joins what the branches of a union say. It never repeats more of
+the input than a name.
 """
 
 import difflib
@@ -11,8 +12,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from pydantic import BaseModel, ValidationError, ValidatorFunctionWrapHandler
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
+from decoding.params import Remedy
+
 MAX_FIELDS = 100  # more than any strategy has; a body with more is not worth checking one by one
 MAX_SHOWN_CHARACTERS = 80
+REWORDED: Mapping[str, str] = {
+    "missing": "This field is required; add it",
+    "extra_forbidden": "There is no such field here; leave it out",
+    "model_type": "Input should be a JSON object",
+    "model_attributes_type": "Input should be a JSON object",
+    "string_unicode": "Holds half of a surrogate pair, which is no character; send both or none",
+}
+REMEDIED = frozenset({"greater_than", "greater_than_equal", "literal_error"})
+ELSEWHERE: Mapping[str, str] = {  # what other services call fields that are far from ours in name
+    "n": "Did you mean num_return_sequences, of strategy beam or sample?",
+    "best_of": "Did you mean num_beams, of strategy beam?",
+    "prompt": "Did you mean text?",
+    "inputs": "Did you mean text?",
+    "do_sample": "Leave it out; choose a strategy instead.",
+    "stream": "Leave it out; POST /generate/stream streams.",
+}
 
 Location = tuple[int | str, ...]
 
@@ -58,7 +77,10 @@ class BodyExplainer:
         if not isinstance(body, dict):
             raise PydanticCustomError("not_an_object", "The body must be a JSON object.")
         if len(body) > MAX_FIELDS:
-            raise PydanticCustomError("too_many_fields", "The body has far too many fields.")
+            raise PydanticCustomError(
+                "too_many_fields",
+                "The body has far too many fields; send only those that its strategy has.",
+            )
         strategy = body.get("strategy", self._default_strategy)
         if not isinstance(strategy, str) or strategy not in self._models:
             raise _failure({("strategy",): ("unknown_strategy", self._unknown_strategy(strategy))})
@@ -93,14 +115,24 @@ class BodyExplainer:
             location = (field,)
         if field in self._owners:  # below a strategy's field there are only branches of its type
             location = (field, *(part for part in location[1:2] if isinstance(part, int)))
-        return location, mistake["type"], mistake["msg"]
+        return location, mistake["type"], self._with_remedy(mistake, field, strategy)
+
+    def _with_remedy(self, mistake: ErrorDetails, field: str, strategy: str) -> str:
+        message = REWORDED.get(mistake["type"], mistake["msg"])
+        info = self._models[strategy].model_fields.get(field)
+        if info is None or mistake["type"] not in REMEDIED:
+            return message
+        remedies = [entry.text for entry in info.metadata if isinstance(entry, Remedy)]
+        return ". ".join([message, *remedies])
 
     def _unknown_field(self, field: str, strategy: str) -> str:
         owners = self._owners.get(field)
         if owners:
-            return f"Strategy {strategy} has no {field}; it belongs to: {', '.join(owners)}."
-        own = self._models[strategy].model_fields
-        return f"There is no field {_shown(field)}.{_hint(_cut(field), [*own, *self._owners])}"
+            others = " or ".join(owners)
+            return f"Strategy {strategy} has no {field}; leave it out, or use strategy {others}."
+        names = [*self._models[strategy].model_fields, *self._owners]
+        hint = ELSEWHERE.get(field) or _hint(_cut(field), names).strip() or "Leave it out."
+        return f"There is no field {_shown(field)}. {hint}"
 
 
 def _hint(given: str, names: Iterable[str]) -> str:

@@ -37,7 +37,8 @@ MAX_SEED = 2**63 - 1
 def _check_stop(text: str) -> str:
     if UNDECODABLE in text:
         raise PydanticCustomError(
-            "invalid_stop", "Holds U+FFFD, which stands for bytes that are no text"
+            "invalid_stop",
+            "Holds U+FFFD, which stands for bytes that are no text; name the text around it only",
         )
     return text
 
@@ -141,7 +142,7 @@ class GenerateBody(StrictModel):
 
     def as_requests(self) -> list[TextRequest]:
         """One request for each prompt, in order."""
-        return [self._as_request(prompt) for prompt in self._prompts()]
+        return [self._as_request(prompt, field) for field, prompt in self._prompts().items()]
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -160,17 +161,21 @@ class GenerateBody(StrictModel):
         except InvalidParameter as error:
             raise _contradiction(error.field, error.message) from error
 
-    def _prompts(self) -> list[str | Conversation]:
+    def _prompts(self) -> dict[str, str | Conversation]:
+        """The prompts by the field that holds each, written as errors write it."""
         if self.messages is not None:
             turns = (Message(role=turn.role, content=turn.content) for turn in self.messages)
-            return [tuple(turns)]
-        return list(self.text) if isinstance(self.text, list) else [self.text or ""]
+            return {"messages": tuple(turns)}
+        if isinstance(self.text, list):
+            return {f"text.{index}": text for index, text in enumerate(self.text)}
+        return {"text": self.text or ""}
 
-    def _as_request(self, prompt: str | Conversation) -> TextRequest:
+    def _as_request(self, prompt: str | Conversation, field: str) -> TextRequest:
         stops = self.stop or []
         full = self.return_full_text
         return TextRequest(
             prompt=prompt,
+            prompt_field=field,
             strategy=self._strategy,
             max_new_tokens=self.max_new_tokens,
             max_length=self.max_length,

@@ -62,6 +62,14 @@ class StrategyUnion:
         """A body for each strategy that works as it is, by the strategy's name."""
         return {name: _example(model) for name, model in self.models.items()}
 
+    @property
+    def schemas(self) -> dict[str, JsonSchemaValue]:
+        """The JSON schema of each strategy's body, by its name in the API's document."""
+        return {
+            model.__name__: model.model_json_schema(ref_template=SCHEMA_PREFIX + "{model}")
+            for model in self.models.values()
+        }
+
     def __get_pydantic_core_schema__(
         self, source: type[GenerateBody], handler: GetCoreSchemaHandler
     ) -> CoreSchema:

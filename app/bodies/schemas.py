@@ -27,7 +27,9 @@ class ErrorDetail(ResponseModel):
     type: str = Field(description="The kind of failure, e.g. `invalid_request_error`.")
     code: str = Field(description="The exact failure, for programs.")
     message: str = Field(description="What is wrong and what to do, for people.")
-    param: str | None = Field(description="The request field to change, if it is one.")
+    param: str | None = Field(
+        description="The request field to change, if it is one; `text.1` is the second of a list."
+    )
 
 
 class ErrorResponse(ResponseModel):

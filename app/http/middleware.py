@@ -9,8 +9,10 @@ import logging
 import re
 import uuid
 
+from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.state import Services, ServiceStatus
@@ -108,11 +110,20 @@ class BodyLimit:
 def route_template(scope: Scope) -> str:
     """The path template of the route that answered, or "unmatched": few values, none a client's.
 
-    FastAPI keeps the full template of a route in an included router apart from the route itself.
+    FastAPI keeps the full template of a route in an included router apart from the route itself,
+    and of its own pages (the API's document and what shows it) notes the endpoint only.
     """
     context = scope.get("fastapi", {}).get("effective_route_context")
-    path = getattr(context or scope.get("route"), "path", None)
+    path = getattr(context or scope.get("route") or _route_of_endpoint(scope), "path", None)
     return path if isinstance(path, str) else UNMATCHED
+
+
+def _route_of_endpoint(scope: Scope) -> Route | None:
+    endpoint, app = scope.get("endpoint"), scope.get("app")
+    if endpoint is None or not isinstance(app, Starlette):
+        return None
+    routes = (route for route in app.routes if isinstance(route, Route))
+    return next((route for route in routes if route.endpoint is endpoint), None)
 
 
 def _request_id(headers: Headers) -> str:

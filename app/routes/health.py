@@ -1,7 +1,8 @@
 """The probes: `/health` for people, `/livez`, `/readyz` and `/startupz` for an orchestrator.
 
 Each reads `Services` and answers at once, whatever the engine is doing: 200 when all is well,
-otherwise 503 with the reason. They change nothing.
+otherwise 503 with the reason. They change nothing. `HEAD` is answered as `GET` is, for checkers
+that want the status only; the server leaves its body out.
 """
 
 from collections.abc import Callable
@@ -152,3 +153,5 @@ def _add(
         responses={503: {"model": report, "description": "Not now; `reason` says why."}},
         summary=summary,
     )
+    # A route of its own: one with both methods would stand twice in the API's document.
+    router.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)

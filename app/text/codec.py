@@ -73,7 +73,9 @@ class TextCodec:
             )
         except (TemplateError, ValueError) as error:
             raise InvalidRequest(
-                f"The model's chat template refuses these messages: {error}", param="messages"
+                "The model's chat template refuses these messages; change their roles or order, or "
+                f"send the prompt as `text`. It says: {error}",
+                param="messages",
             ) from error
         return cast("str", rendered)
 

@@ -26,6 +26,7 @@ class TextRequest:
     """One prompt and how to continue it. At most one of the two lengths is set."""
 
     prompt: str | Conversation
+    prompt_field: str  # where the body holds it, for errors: `text`, `messages`, or `text.0`
     strategy: Strategy
     max_new_tokens: int | None = None
     max_length: int | None = None  # prompt plus new tokens
@@ -34,8 +35,3 @@ class TextRequest:
     return_full_text: bool = True
     cache: bool | None = None  # True: always, False: never, None: if the answer is determined
     details: bool = False
-
-    @property
-    def prompt_field(self) -> str:
-        """The request field that holds the prompt, for errors."""
-        return "text" if isinstance(self.prompt, str) else "messages"

@@ -98,13 +98,14 @@ def test_limits_are_those_of_the_runner_and_the_config() -> None:
     ],
     ids=["rows", "context", "cache", "cache of many rows"],
 )
-def test_a_request_that_could_never_run_is_refused_with_the_numbers(
+def test_a_request_that_could_never_run_is_refused_with_the_numbers_and_what_to_do(
     request_: GenerationRequest, numbers: tuple[int, ...]
 ) -> None:
     engine = build_engine(HashRunner(num_blocks=11, block_size=4), max_rows=8)
     with pytest.raises(RequestTooLarge) as refused:
         engine.check(request_)
     assert [int(number) for number in re.findall(r"\d+", str(refused.value))] == list(numbers)
+    assert "; ask for fewer" in str(refused.value)
 
 
 @pytest.mark.parametrize(

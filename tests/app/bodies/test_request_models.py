@@ -144,16 +144,59 @@ def test_a_field_of_another_strategy_names_the_strategies_that_have_it():
     assert mistakes == {
         "temperature": (
             "unknown_field",
-            "Strategy greedy has no temperature; it belongs to: sample, top_k, top_p.",
+            "Strategy greedy has no temperature; leave it out, or use strategy sample or top_k "
+            "or top_p.",
         ),
-        "num_beams": ("unknown_field", "Strategy greedy has no num_beams; it belongs to: beam."),
+        "num_beams": (
+            "unknown_field",
+            "Strategy greedy has no num_beams; leave it out, or use strategy beam.",
+        ),
     }
 
 
 def test_an_unknown_field_comes_with_what_was_probably_meant():
     mistakes = mistakes_of({"text": "a", "max_new_token": 5, "zzz": 1})
     assert mistakes["max_new_token"][1].endswith("Did you mean max_new_tokens?")
-    assert mistakes["zzz"][1] == "There is no field 'zzz'."
+    assert mistakes["zzz"][1] == "There is no field 'zzz'. Leave it out."
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "remedy"),
+    [
+        ({"temperature": 0}, "temperature", "For no randomness use strategy greedy."),
+        ({"temperature": 0, "strategy": "top_k"}, "temperature", "use strategy greedy."),
+        ({"temperature": 0, "strategy": "top_p"}, "temperature", "use strategy greedy."),
+        ({"temperature": -0.5}, "temperature", "greater than or equal to 0.01. For no randomness"),
+        ({"num_return_sequences": 2, "strategy": "greedy"}, "num_return_sequences",
+         "Input should be 1. Greedy decoding has one answer; for several use strategy beam or"),
+        ({"num_return_sequences": True, "strategy": "greedy"}, "num_return_sequences",
+         "use strategy beam or sample."),
+        ({"num_return_sequences": 5, "strategy": "beam"}, "num_return_sequences",
+         "raise num_beams or ask for fewer"),
+        ({"n": 2, "strategy": "greedy"}, "n",
+         "Did you mean num_return_sequences, of strategy beam or sample?"),
+        ({"max_tokens": 2}, "max_tokens", "Did you mean max_new_tokens?"),
+        ({"prompt": "a"}, "prompt", "Did you mean text?"),
+        ({"stream": True}, "stream", "POST /generate/stream"),
+        ({"stop": "a\ufffd"}, "stop", "name the text around it only"),
+        ({"stop": ["a", "\ufffd"]}, "stop.1", "name the text around it only"),
+        ({"text": "\ud800"}, "text", "send both or none"),
+        ({"text": None, "messages": [{"role": "user"}]}, "messages.0.content", "add it"),
+        ({"text": None, "messages": [{"role": "user", "content": "a", "name": "b"}]},
+         "messages.0.name", "leave it out"),
+        ({"text": None, "messages": ["a"]}, "messages.0", "should be a JSON object"),
+        ({"strategy": "some-plugin"}, "strength", "add it"),
+        ({f"field{number}": 1 for number in range(1000)}, "", "send only those"),
+    ],
+)  # fmt: skip
+def test_a_mistake_comes_with_what_to_do_instead(body, param, remedy):
+    assert remedy in mistakes_of({"text": "a"} | body)[param][1]
+
+
+def test_a_remedy_is_given_only_for_values_that_it_remedies():
+    for temperature in (1000.0, "1", float("nan")):
+        mistakes = mistakes_of({"text": "a", "temperature": temperature})
+        assert "greedy" not in mistakes["temperature"][1]
 
 
 def test_an_unknown_strategy_comes_with_those_there_are():

@@ -87,6 +87,13 @@ async def test_endpoint_label_is_the_whole_template_of_a_nested_route(client, se
     assert requests_total(services) == {("/outer/inner/items/{item}", "GET", "200"): 2}
 
 
+@pytest.mark.parametrize("path", ["/openapi.json", "/docs", "/redoc"])
+async def test_pages_of_the_framework_have_labels_of_their_own(client, services, path):
+    assert (await client.get(path)).status_code == 200
+    await client.post(path)
+    assert requests_total(services) == {(path, "GET", "200"): 1, (path, "POST", "405"): 1}
+
+
 async def test_unmatched_paths_share_one_label(client, services):
     for path in ("/a", "/b/c", "/wp-login.php"):
         await client.get(path)

@@ -218,7 +218,7 @@ async def test_a_bad_text_of_a_list_is_reported_beside_the_good_ones(service):
     good, bad = response.json()["results"]
     assert good["output_length"] > 6
     assert bad["error"]["code"] == "context_length_exceeded"
-    assert bad["error"]["param"] == "text"
+    assert bad["error"]["param"] == "text.1"
 
 
 async def test_a_list_fails_only_if_all_its_texts_do(service):
@@ -226,6 +226,7 @@ async def test_a_list_fails_only_if_all_its_texts_do(service):
     assert response.status_code == 422
     body = response.json()
     assert body["error"]["message"].startswith("Text 0:")
+    assert [error["param"] for error in body["errors"]] == [f"text.{index}" for index in range(10)]
     assert len(body["errors"]) == 10
 
 
@@ -335,3 +336,15 @@ async def test_a_bad_request_does_not_harm_its_neighbours(service):
         service.release()
         await neighbour.task
     assert json.loads(neighbour.text) == await service.generate(**body)
+
+
+async def test_a_refusal_says_what_to_do_instead(service):
+    for body, remedy in (
+        ({"temperature": 0}, "For no randomness use strategy greedy."),
+        ({"strategy": "greedy", "num_return_sequences": 2}, "use strategy beam or sample."),
+        ({"stop": "\ufffd"}, "name the text around it only"),
+        ({"text": None, "messages": ["a"]}, "Input should be a JSON object"),
+    ):
+        response = await service.post(**{"text": "a"} | body)
+        assert response.status_code == 422
+        assert response.json()["error"]["message"].endswith(remedy)

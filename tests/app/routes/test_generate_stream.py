@@ -18,6 +18,16 @@ def joined(events, index=0):
     )
 
 
+def _uncached(max_new_tokens):
+    return TextRequest(
+        prompt=PROMPT,
+        prompt_field="text",
+        strategy=Greedy(),
+        max_new_tokens=max_new_tokens,
+        cache=False,
+    )
+
+
 @pytest.mark.parametrize("strategy", ["greedy", "sample", "top_k", "top_p", "beam"])
 async def test_deltas_join_to_the_text_of_the_same_request_sent_whole(service, strategy):
     body = {"text": PROMPT, "strategy": strategy, "seed": 1, "max_new_tokens": 30, "cache": False}
@@ -117,8 +127,7 @@ async def test_a_failure_in_the_middle_is_an_error_event(service):
 
 async def test_tokens_that_came_before_a_failure_are_still_sent(service):
     service.hold(after=3)
-    request = TextRequest(prompt=PROMPT, strategy=Greedy(), max_new_tokens=60, cache=False)
-    subscription = await service.generator.start(request)
+    subscription = await service.generator.start(_uncached(max_new_tokens=60))
     await service.held()
     await service.until(lambda: subscription.has_started)
     service.generator.abort_all("The service is stopping.")
@@ -141,8 +150,7 @@ async def test_an_abort_is_an_error_event(service):
 
 async def test_a_silent_stream_says_that_it_is_alive(service):
     service.hold()
-    request = TextRequest(prompt=PROMPT, strategy=Greedy(), max_new_tokens=3, cache=False)
-    subscription = await service.generator.start(request)
+    subscription = await service.generator.start(_uncached(max_new_tokens=3))
     frames = frames_of(subscription, service.generator.presenter, keep_alive_seconds=0.001)
     assert await anext(frames) == b": keep-alive\n\n"
     service.release()
@@ -152,8 +160,7 @@ async def test_a_silent_stream_says_that_it_is_alive(service):
 
 
 async def test_a_client_that_stops_reading_is_given_up(service):
-    request = TextRequest(prompt=PROMPT, strategy=Greedy(), max_new_tokens=3, cache=False)
-    subscription = await service.generator.start(request)
+    subscription = await service.generator.start(_uncached(max_new_tokens=3))
     response = EventStreamResponse(
         frames_of(subscription, service.generator.presenter),
         close=subscription.close,

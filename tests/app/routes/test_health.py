@@ -1,5 +1,7 @@
 """Each probe answers for one question, in every state of the service."""
 
+import asyncio
+import json
 from dataclasses import dataclass, field
 
 import httpx
@@ -7,6 +9,8 @@ import pytest
 from fastapi import FastAPI
 
 from app.lifespan import build_services
+from app.process.listener import open_socket
+from app.process.server import DrainingServer
 from app.routes import health, metrics
 from app.settings import Settings
 from app.state import ServedModel, Services
@@ -35,14 +39,49 @@ def services() -> Services:
 
 
 @pytest.fixture
-async def client(services):
+def app(services):
     app = FastAPI()
     app.state.services = services
     app.include_router(health.build_router())
     app.include_router(metrics.build_router())
+    return app
+
+
+@pytest.fixture
+async def client(app):
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
         yield client
+
+
+@pytest.fixture
+async def address(app, services):
+    """Where a real server answers: only a server leaves bodies out."""
+    make_ready(services)
+    settled = asyncio.Event()
+    server = DrainingServer(app, on_settled=settled.set)
+    with open_socket("127.0.0.1", 0) as listener:
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        await settled.wait()
+        yield listener.getsockname()
+        server.should_exit = True
+        await task
+
+
+async def exchange(address: tuple[str, int], method: str, path: str) -> tuple[bytes, bytes]:
+    """Head and body of an answer as they come over the wire."""
+    reader, writer = await asyncio.open_connection(*address)
+    request = f"{method} {path} HTTP/1.1\r\nHost: service\r\nConnection: close\r\n\r\n"
+    writer.write(request.encode())
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    await writer.wait_closed()
+    return head, body
+
+
+def without_date(answer: tuple[bytes, bytes]) -> tuple[list[bytes], bytes]:
+    head, body = answer
+    return [line for line in head.split(b"\r\n") if not line.startswith(b"date:")], body
 
 
 async def statuses(client: httpx.AsyncClient) -> dict[str, int]:
@@ -93,6 +132,25 @@ async def test_engine_that_hangs_longer_than_allowed_is_not_alive(
 ):
     make_ready(services, ReportedWorker(seconds_since_heartbeat=silence))
     assert (await client.get("/livez")).status_code == status
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/startupz"])
+@pytest.mark.parametrize("is_ready", [True, False])
+async def test_head_is_answered_as_get_is_but_without_a_body(address, services, path, is_ready):
+    if not is_ready:
+        services.worker.seconds_since_heartbeat = 61.0  # ill, but nothing that ends the server
+        services.was_ready = False
+    head, body = await exchange(address, "GET", path)
+    assert head.startswith(b"HTTP/1.1 200" if is_ready else b"HTTP/1.1 503")
+    assert json.loads(body)["ok"] is is_ready
+    assert without_date(await exchange(address, "HEAD", path)) == without_date((head, b""))
+
+
+async def test_head_of_health_has_the_status_of_get_and_no_body(client, address, services):
+    head, body = await exchange(address, "HEAD", "/health")
+    assert (head.split(b"\r\n")[0], body) == (b"HTTP/1.1 200 OK", b"")
+    services.become_draining("received SIGTERM")
+    assert (await client.head("/health")).status_code == 503
 
 
 async def test_health_names_model_and_limits(client, services):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from app.bodies.request_fields import MAX_SEED
 from decoding.registry import STRATEGIES
 
 POSTS = ["/generate", "/generate_cached", "/generate/stream", "/generate_async"]
@@ -58,3 +59,45 @@ async def test_every_parameter_is_described(schema):
 async def test_the_stream_is_declared_as_events(schema):
     content = schema["paths"]["/generate/stream"]["post"]["responses"]["200"]["content"]
     assert list(content) == ["text/event-stream"]
+
+
+def integers_of(schema):
+    """Every schema of an integer in a document."""
+    parts = schema.values() if isinstance(schema, dict) else schema
+    nested = [part for part in parts if isinstance(part, dict | list)]
+    found = [integer for part in nested for integer in integers_of(part)]
+    is_integer = isinstance(schema, dict) and schema.get("type") == "integer"
+    return [schema, *found] if is_integer else found
+
+
+async def test_integers_are_bounded_by_integers(schema):
+    bounds = [
+        bound
+        for integer in integers_of(schema)
+        for name, bound in integer.items()
+        if "imum" in name.lower()
+    ]
+    assert len(bounds) > 20
+    assert {type(bound) for bound in bounds} == {int}
+
+
+@pytest.mark.parametrize("name", ["SampleRequest", "BeamRequest"])
+async def test_the_largest_seed_is_the_largest_that_is_taken(service, schema, name):
+    properties = schema["components"]["schemas"][name]["properties"]
+    [seed] = integers_of(properties["seed"])
+    assert (seed["minimum"], seed["maximum"]) == (0, MAX_SEED)
+    answer = await service.generate(text="a", seed=seed["maximum"], max_new_tokens=1)
+    assert answer["seed"] == MAX_SEED
+
+
+async def test_the_document_stays_the_same(service, schema):
+    again = await service.client.get("/openapi.json")
+    assert again.json() == schema
+
+
+async def test_each_operation_stands_once_under_a_method_that_the_document_shows(schema):
+    operations = [
+        operation["operationId"] for path in schema["paths"].values() for operation in path.values()
+    ]
+    assert len(operations) == len(set(operations))
+    assert all(set(path) <= {"get", "post", "delete"} for path in schema["paths"].values())

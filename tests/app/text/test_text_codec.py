@@ -93,7 +93,7 @@ def test_messages_without_a_template_are_refused_by_name(piece_tokenizer):
     assert caught.value.param == "messages"
 
 
-def test_what_a_template_refuses_names_messages(byte_level_tokenizer):
+def test_what_a_template_refuses_names_messages_and_a_remedy(byte_level_tokenizer):
     tokenizer = type(byte_level_tokenizer)(
         tokenizer_object=byte_level_tokenizer.backend_tokenizer,
         chat_template="{{ raise_exception('roles must alternate') }}",
@@ -101,6 +101,7 @@ def test_what_a_template_refuses_names_messages(byte_level_tokenizer):
     with pytest.raises(InvalidRequest, match="roles must alternate") as caught:
         TextCodec(tokenizer).render(conversation(("user", "Hello")))
     assert caught.value.param == "messages"
+    assert "change their roles or order, or send the prompt as `text`" in str(caught.value)
 
 
 def test_the_context_of_a_prompt_is_its_last_readable_end(codec):
