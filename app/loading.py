@@ -6,8 +6,9 @@ exported, else on torch, with a line in the log that says why; on CUDA it runs o
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transformers import PreTrainedTokenizerBase
@@ -28,6 +29,7 @@ from optimize.program_manifest import read_program_manifest
 if TYPE_CHECKING:  # they import torch
     from transformers import PreTrainedModel
 
+    from engine.native_runner import NativeRunner
     from optimize.prepare import PreparedModel
 
     CompileLayers = Callable[[PreTrainedModel], None]
@@ -114,7 +116,34 @@ def _native_engine(
         config,
         vocab_size=prepared.manifest.vocab_size,
     )
+    try:
+        _check_once(runner, prepared, library, settings, progress)
+    except NativeUnavailable as error:
+        logger.warning("serving with ONNX Runtime's own operators: %s", error)
+        return None
     return Engine(runner, config)
+
+
+def _check_once(
+    runner: "NativeRunner",
+    prepared: PreparedOnnx,
+    library: Path,
+    settings: Settings,
+    progress: ProgressCallback,
+) -> None:
+    """Compare with ONNX Runtime's own operators, the first time this library runs this model."""
+    from engine.native_check import check_native, trial_config  # noqa: PLC0415  imports a runtime
+    from engine.onnx_runner import OnnxRunner  # noqa: PLC0415
+
+    checked = library.with_name(f"{library.stem}-{prepared.revision[:16]}.checked")
+    if checked.is_file():
+        return
+    progress("checking operators (only once)", 0.0)
+    shape, vocab_size = _decoder_shape(prepared), prepared.manifest.vocab_size
+    config = trial_config(shape, settings.engine_config)
+    check_native(runner, OnnxRunner.load(prepared.graph, shape, config, vocab_size=vocab_size))
+    with suppress(OSError):  # on a read-only disk it is checked with every start
+        checked.touch()
 
 
 def _onnx_engine(prepared: PreparedOnnx, settings: Settings) -> Engine:

@@ -15,10 +15,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from engine.errors import UnsupportedModel
-from engine.paged_cache import PagedCache
-from engine.plan import Plan, PlannedRow
+from engine.ragged_trial import ragged_logits
 from engine.runner import Runner
-from engine.sequence import Sequence
 
 PROMPT_LENGTHS = (4, 26, 11)  # short, so that a start costs little; the longest spans blocks
 LONGEST_TRIED = 256  # windows up to this long are crossed by a prompt
@@ -45,13 +43,13 @@ class SelfTest:
         """Cache blocks that the check needs, the null block included."""
         return 1 + sum(-(-len(prompt) // block_size) for prompt in self.prompts)
 
-    def check(self, module: PreTrainedModel, runner: Runner, cache: PagedCache) -> None:
-        """Compare with a runner of the same module, now paged, and its empty cache.
+    def check(self, module: PreTrainedModel, runner: Runner) -> None:
+        """Compare with a runner of the same module, now paged, whose cache is empty.
 
         Raises:
             UnsupportedModel: the two differ by more than rounding.
         """
-        for want, got in zip(self.expected, _flat_logits(runner, cache, self.prompts), strict=True):
+        for want, got in zip(self.expected, ragged_logits(runner, self.prompts), strict=True):
             error = (want - got).abs().max().item() / max(want.std().item(), 1e-6)
             if not error <= TOLERANCE.get(module.dtype, HALF_TOLERANCE):
                 raise UnsupportedModel(
@@ -135,28 +133,3 @@ def _plain_logits(module: PreTrainedModel, token_ids: list[int]) -> list[Tensor]
     inputs = torch.tensor([token_ids], device=module.device)
     logits: Tensor = module(input_ids=inputs, use_cache=False).logits
     return list(logits[0, -2:].float().cpu())
-
-
-def _flat_logits(runner: Runner, cache: PagedCache, prompts: list[list[int]]) -> list[Tensor]:
-    """Logits after each prompt without its last token, and after all of it: in prompt order.
-
-    Three ragged steps: chunks of every prompt; the rest of each but the last token; that token.
-    """
-    sequences = [Sequence(id=at, prompt_ids=tuple(ids)) for at, ids in enumerate(prompts)]
-    for sequence in sequences:
-        cache.match_prefix(sequence.id, (), "")
-    _run(runner, cache, [(row, 0, row.num_tokens // 2) for row in sequences])
-    before_last = _run(
-        runner, cache, [(row, row.num_tokens // 2, row.num_tokens - 1) for row in sequences]
-    )
-    last = _run(runner, cache, [(row, row.num_tokens - 1, row.num_tokens) for row in sequences])
-    return [logits for pair in zip(before_last, last, strict=True) for logits in pair]
-
-
-def _run(
-    runner: Runner, cache: PagedCache, ranges: list[tuple[Sequence, int, int]]
-) -> list[Tensor]:
-    for sequence, start, end in ranges:
-        assert cache.reserve(sequence.id, start, end), "an empty cache holds the self-test"
-    rows = tuple(PlannedRow(*row, wants_logits=True) for row in ranges)
-    return list(runner.forward(Plan(rows=rows, stepping=())).float().cpu())
