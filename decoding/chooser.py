@@ -13,10 +13,14 @@ from torch import Tensor
 
 from decoding.base import Ask, Best, Candidate, DecodingRow, Draw, MostLikely
 from decoding.draw import draw_tokens
+from decoding.logits import Summary
 from decoding.normaliser import log_normaliser
+from decoding.params import Processing
 from decoding.processors.chain import process
 from decoding.processors.shortlist import find_shortlist, shortlist_size
 from decoding.randomness import uniform
+
+_NOTHING = Processing()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +40,30 @@ class _Taken:
     is_usable: Tensor  # [rows] bool
 
 
-def find_candidates(logits: Tensor, asked: Sequence[RowAsk]) -> list[tuple[Candidate, ...]]:
+def find_candidates(
+    logits: Tensor, asked: Sequence[RowAsk], summary: Summary | None = None
+) -> list[tuple[Candidate, ...]]:
     """Candidates for each row of `logits` [rows, vocab], best or drawn first.
 
-    A row gets none if its logits, or its scores after processing, hold NaN or no finite maximum.
+    `summary` is what the runner has found out about them already. A row gets none if its logits, or
+    its scores after processing, hold NaN or no finite maximum.
     """
     logits = logits.float()
-    normaliser = log_normaliser(logits)  # [rows, 1]
+    normaliser = log_normaliser(logits) if summary is None else summary.normaliser
     finite = torch.isfinite(normaliser).flatten().tolist()
     found: list[tuple[Candidate, ...]] = [()] * len(asked)
     for members in _by_kind(asked, finite):
-        part, part_normaliser = logits, normaliser
+        part, part_normaliser, part_summary = logits, normaliser, summary
         if len(members) < len(asked):
             at = torch.tensor(members, device=logits.device)
             part, part_normaliser = logits[at], normaliser[at]
-        taken = _take(part, part_normaliser, [asked[member] for member in members])
+            if summary is not None:
+                part_summary = Summary(part_normaliser, summary.best[at])
+        wanted = [asked[member] for member in members]
+        if part_summary is not None and _is_plain(wanted[0].ask):
+            taken = _look_up(part, part_summary)
+        else:
+            taken = _take(part, part_normaliser, wanted)
         logprobs = part.gather(1, taken.token_ids) - part_normaliser
         for member, candidates in zip(members, _candidates(taken, logprobs), strict=True):
             found[member] = candidates
@@ -59,14 +72,26 @@ def find_candidates(logits: Tensor, asked: Sequence[RowAsk]) -> list[tuple[Candi
 
 def _by_kind(asked: Sequence[RowAsk], finite: Sequence[bool]) -> list[list[int]]:
     """Positions of the rows that can be computed together: same kind of ask, same counts."""
-    kinds: dict[tuple[type[Ask], int, int], list[int]] = {}
+    kinds: dict[tuple[type[Ask], int, int, bool], list[int]] = {}
     for at, (entry, is_finite) in enumerate(zip(asked, finite, strict=True)):
         if is_finite:
             count = 1 if isinstance(entry.ask, MostLikely) else entry.ask.count
             is_draw = isinstance(entry.ask, Draw)
             shortlist = shortlist_size(entry.ask.processing) if is_draw else 0
-            kinds.setdefault((type(entry.ask), count, shortlist), []).append(at)
+            kind = (type(entry.ask), count, shortlist, _is_plain(entry.ask))
+            kinds.setdefault(kind, []).append(at)
     return list(kinds.values())
+
+
+def _is_plain(ask: Ask) -> bool:
+    """Whether the largest logit is all that is asked for."""
+    return isinstance(ask, MostLikely) and ask.processing == _NOTHING
+
+
+def _look_up(logits: Tensor, summary: Summary) -> _Taken:
+    """The most likely tokens, which the runner has found already."""
+    scores = logits.gather(1, summary.best)
+    return _Taken(summary.best, scores, torch.isfinite(scores).flatten())
 
 
 def _take(logits: Tensor, normaliser: Tensor, asked: Sequence[RowAsk]) -> _Taken:

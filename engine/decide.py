@@ -51,28 +51,30 @@ def checked_ask(ask: Ask) -> Ask:
 
 
 def _check_decision(group: Group, decision: Decision, vocab_size: int) -> None:
-    _require(isinstance(decision, Decision), f"the decision is {decision!r}")
+    _require(isinstance(decision, Decision), "the decision is {!r}", decision)
     num_rows, num_results = len(group.rows), group.request.strategy.num_results
     _require(len(decision.live) <= group.num_reserved_rows, "it continued too many rows")
     for child in decision.live:
-        _require(isinstance(child, Continuation), f"{child!r} is no continuation")
-        _require(_is_below(child.parent, num_rows), f"row {child.parent} does not exist")
-        _require(_is_below(child.token_id, vocab_size), f"token {child.token_id} does not exist")
-        _require(_is_below(child.index, group.num_reserved_rows), f"no row has index {child.index}")
+        _require(isinstance(child, Continuation), "{!r} is no continuation", child)
+        _require(_is_below(child.parent, num_rows), "row {} does not exist", child.parent)
+        _require(_is_below(child.token_id, vocab_size), "token {} does not exist", child.token_id)
+        _require(
+            _is_below(child.index, group.num_reserved_rows), "no row has index {}", child.index
+        )
     for emission in decision.emissions:
-        _require(isinstance(emission, Emission), f"{emission!r} is no emission")
-        _require(_is_below(emission.index, num_results), f"no result has index {emission.index}")
-        _require(isinstance(emission.token_ids, tuple), f"{emission!r} holds no tokens")
+        _require(isinstance(emission, Emission), "{!r} is no emission", emission)
+        _require(_is_below(emission.index, num_results), "no result has index {}", emission.index)
+        _require(isinstance(emission.token_ids, tuple), "{!r} holds no tokens", emission)
     if not decision.live:
         _require(len(decision.results) == num_results, "it ended with too few or many sequences")
         for result in decision.results:
-            _require(isinstance(result, Hypothesis), f"{result!r} is no hypothesis")
+            _require(isinstance(result, Hypothesis), "{!r} is no hypothesis", result)
 
 
 def _is_below(number: int, bound: int) -> bool:
     return type(number) is int and 0 <= number < bound
 
 
-def _require(is_possible: bool, otherwise: str) -> None:  # noqa: FBT001  reads as a sentence
+def _require(is_possible: bool, otherwise: str, *about: object) -> None:  # noqa: FBT001  a sentence
     if not is_possible:
-        raise ImpossibleAnswer(otherwise)
+        raise ImpossibleAnswer(otherwise.format(*about))

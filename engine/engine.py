@@ -9,10 +9,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from decoding.base import Decision
 from decoding.chooser import RowAsk, find_candidates
+from decoding.logits import Logits
 from engine.config import EngineConfig
 from engine.decide import decide
 from engine.errors import DecodingFailed, EngineError, RequestTooLarge
@@ -122,8 +121,8 @@ class Engine:
         if plan is None:
             return []
         self.snapshot = self.stats()  # a step may be long: what it runs is not waiting any more
-        logits = self._forward(plan)
-        outcomes = self._choose(plan, logits)
+        said = self._forward(plan)
+        outcomes = self._choose(plan, said)
         return self._commit(plan, outcomes)
 
     def fail_running(self, error: EngineError) -> list[Event]:
@@ -156,17 +155,17 @@ class Engine:
             device_memory_bytes=self._runner.device_memory_bytes,
         )
 
-    def _forward(self, plan: Plan) -> Tensor:
+    def _forward(self, plan: Plan) -> Logits:
         started = self._clock()
-        logits = self._runner.forward(plan)
+        said = self._runner.forward(plan)
         self._totals.forward_seconds += self._clock() - started
         self._totals.num_steps += 1
-        return logits
+        return said
 
-    def _choose(self, plan: Plan, logits: Tensor) -> list[Decision | DecodingFailed]:
+    def _choose(self, plan: Plan, said: Logits) -> list[Decision | DecodingFailed]:
         """Each stepping group's decision, or why it has none."""
         asked = [RowAsk(row, group.ask) for group in plan.stepping for row in group.rows]
-        found = iter(find_candidates(logits, asked) if asked else ())
+        found = iter(find_candidates(said.values, asked, said.summary) if asked else ())
         vocab_size = self._runner.vocab_size
         return [
             decide(group, [next(found) for _ in group.rows], vocab_size) for group in plan.stepping

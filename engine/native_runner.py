@@ -15,8 +15,8 @@ import onnxruntime as ort
 import psutil
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from decoding.logits import Logits, Summary
 from engine.config import EngineConfig
 from engine.decoder_shape import DecoderShape
 from engine.errors import CacheTooLarge, CacheTooSmall
@@ -92,8 +92,8 @@ class NativeRunner:
         """Nothing is on an accelerator."""
         return 0
 
-    def forward(self, plan: Plan) -> Tensor:
-        """Logits [rows that want them, vocab] after computing the plan's tokens.
+    def forward(self, plan: Plan) -> Logits:
+        """Logits of the rows that want them after computing the plan's tokens.
 
         They are overwritten by the next call.
         """
@@ -102,9 +102,11 @@ class NativeRunner:
             sources, destinations = zip(*copies, strict=True)
             self._blocks[list(destinations)] = self._blocks[list(sources)]
         num_wanted = sum(row.wants_logits for row in plan.rows)
-        return torch.from_numpy(self._run(plan.rows)[:num_wanted])
+        logits, summary = (torch.from_numpy(a[:num_wanted]) for a in self._run(plan.rows))
+        return Logits(logits, Summary(summary[:, :1], summary[:, 1:].long()))
 
-    def _run(self, rows: Sequence[PlannedRow]) -> NDArray[np.float32]:
+    def _run(self, rows: Sequence[PlannedRow]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Logits [wanted, vocab] and what the graph says of each row of them, [wanted, 2]."""
         token_ids: list[int] = []
         starts, logits_at = [0], []
         for row in rows:
@@ -114,6 +116,7 @@ class NativeRunner:
                 logits_at.append(len(token_ids) - 1)
         logits_at = logits_at or [0]  # the graph cannot take none
         logits = self._room_for(len(logits_at))
+        summary = np.empty((len(logits_at), 2), np.float32)
         binding = self._session.io_binding()
         binding.bind_cpu_input("input_ids", np.array([token_ids], np.int64))
         binding.bind_cpu_input("cache", self._blocks)
@@ -122,8 +125,10 @@ class NativeRunner:
         binding.bind_cpu_input("row_lengths", np.array([row.end for row in rows], np.int32))
         binding.bind_cpu_input("logits_at", np.array(logits_at, np.int64))
         binding.bind_output("logits", "cpu", 0, np.float32, (1, *logits.shape), logits.ctypes.data)
+        place = ("summary", "cpu", 0, np.float32, (1, *summary.shape), summary.ctypes.data)
+        binding.bind_output(*place)
         self._session.run_with_iobinding(binding)
-        return logits
+        return logits, summary
 
     def _tables(self, rows: Sequence[PlannedRow]) -> NDArray[np.int32]:
         """Each row's blocks, padded with blocks that are not read."""

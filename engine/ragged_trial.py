@@ -35,5 +35,5 @@ def _run(runner: Runner, ranges: Iterable[tuple[Sequence, int, int]]) -> list[Te
     for sequence, start, end in ranges:
         assert runner.cache.reserve(sequence.id, start, end), "an empty cache holds the prompts"
         planned.append(PlannedRow(sequence, start, end, wants_logits=True))
-    # A runner may overwrite its logits in the next step.
-    return list(runner.forward(Plan(rows=tuple(planned), stepping=())).float().cpu().clone())
+    logits = runner.forward(Plan(rows=tuple(planned), stepping=())).values
+    return list(logits.float().cpu().clone())  # a runner may overwrite them in the next step

@@ -10,8 +10,8 @@ import numpy as np
 import psutil
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from decoding.logits import Logits
 from engine.config import EngineConfig
 from engine.decoder_shape import DecoderShape
 from engine.errors import CacheTooSmall, StepTooSmall
@@ -81,8 +81,8 @@ class RowRunner:
         """Nothing is on an accelerator."""
         return 0
 
-    def forward(self, plan: Plan) -> Tensor:
-        """Logits [rows that want them, vocab] after computing the plan's tokens."""
+    def forward(self, plan: Plan) -> Logits:
+        """Logits of the rows that want them after computing the plan's tokens."""
         decoding = [row for row in plan.rows if row.end - row.start == 1]
         self._cache.pack([row.sequence.id for row in decoding])
         self._store.copy(self._cache.take_copies())
@@ -95,8 +95,8 @@ class RowRunner:
             found |= self._run_decoding(decoding)
         wanted = [found[row.sequence.id] for row in plan.rows if row.wants_logits]
         if not wanted:
-            return torch.empty((0, self._vocab_size))
-        return torch.from_numpy(np.stack(wanted))
+            return Logits(torch.empty((0, self._vocab_size)))
+        return Logits(torch.from_numpy(np.stack(wanted)))
 
     def _run_prompt(self, row: PlannedRow) -> Floats:
         """Logits [vocab] after several tokens of one row, computed piece by piece.

@@ -6,8 +6,7 @@ the scheduler accounts in it through `KVCache`.
 
 from typing import Protocol
 
-from torch import Tensor
-
+from decoding.logits import Logits
 from engine.kv_cache import KVCache
 from engine.plan import Plan
 
@@ -31,5 +30,5 @@ class Runner(Protocol):
     def device_memory_bytes(self) -> int:
         """Memory allocated on the accelerator; 0 on a CPU."""
 
-    def forward(self, plan: Plan) -> Tensor:
-        """Logits [rows that want them, vocab], in plan order; the cache's tensors are updated."""
+    def forward(self, plan: Plan) -> Logits:
+        """Logits of the rows that want them, in plan order; the cache's tensors are updated."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from decoding.logits import Logits
 from engine.cache_size import num_cache_blocks
 from engine.config import EngineConfig
 from engine.errors import UnsupportedModel
@@ -128,17 +129,18 @@ class TorchRunner:
             return 0
         return torch.cuda.memory_allocated(self._device)
 
-    def forward(self, plan: Plan) -> Tensor:
-        """Logits [rows that want them, vocab] after computing the plan's tokens."""
+    def forward(self, plan: Plan) -> Logits:
+        """Logits of the rows that want them after computing the plan's tokens."""
         batch = build_flat_batch(plan, self._cache, self._store, self._device)
         with torch.inference_mode():
             self._store.copy_blocks(self._cache.take_copies())
-            return self._logits(
+            values = self._logits(
                 batch.logits_at,
                 input_ids=batch.token_ids,
                 position_ids=batch.positions,
                 flat_batch=batch,
             )
+        return Logits(values)
 
     def _logits(self, at: Tensor, **inputs: object) -> Tensor:
         if self._can_select_logits:

@@ -20,6 +20,7 @@ from optimize.onnx_manifest import NATIVE_GRAPH_FILE
 from optimize.onnx_structure import attention_nodes
 
 DOMAIN = "beamline"
+SUMMARY = "summary"  # of each row of logits: the log of its summed exponentials, the best's place
 HEAD_MULTIPLE = 16  # dimensions of a head come in whole vectors
 INPUTS: Mapping[str, tuple[int, tuple[int | str, ...]]] = {
     "input_ids": (TensorProto.INT64, (1, "tokens")),
@@ -38,6 +39,7 @@ _TOKEN_BY_TOKEN = {
     *("PagedAttention", "QuantizedLinear", "QuantizedGate", "FloatLinear", "FloatGate"),
     *("SimplifiedLayerNormalization", "SkipSimplifiedLayerNormalization"),
     *("Sigmoid", "TanhGelu", "Add", "Mul", "Gather", "Constant", "Reshape", "Split"),
+    "RowSummary",
 }
 
 
@@ -55,11 +57,14 @@ def write_native_graph(folder: Path, shape: AttentionShape) -> bool:
     _replace_functions(graph)
     for node in graph.nodes:
         node.input[:] = ["logits_at" if name == LAST_POSITION else name for name in node.input]
-    graph.set_signature(INPUTS, (LOGITS,))
+    graph.nodes.append(helper.make_node("RowSummary", [LOGITS], [SUMMARY], domain=DOMAIN))
+    graph.add_output(SUMMARY)
+    graph.set_signature(INPUTS, (LOGITS, SUMMARY))
     graph.drop_unused()
     if not all(node.op_type in _TOKEN_BY_TOKEN for node in graph.nodes):
         return False
     graph.set_output_shape(LOGITS, (1, "logits", "vocabulary"))
+    graph.set_output_shape(SUMMARY, (1, "logits", 2))
     graph.import_domain(DOMAIN)
     graph.save_beside(NATIVE_GRAPH_FILE)
     return True

@@ -5,6 +5,7 @@
 // FloatLinear       rows times a matrix of floats
 // FloatGate         the same with two of them
 // Sigmoid, TanhGelu functions of each number by itself
+// RowSummary        of each row of scores: the log of its summed exponentials, its largest's place
 // PagedAttention    attention over keys and values that are kept in blocks, written in place
 //
 // Built by `native_library.py`; graphs that use them are written by `optimize/onnx_native.py`.
@@ -13,6 +14,7 @@
 
 #include "attention.h"
 #include "packed_matrix.h"
+#include "row_summary.h"
 #include "runtime_interface.h"
 
 namespace beamline {
@@ -284,6 +286,25 @@ struct TanhGelu : Elementwise<tanh_gelu> {
     using Elementwise::Elementwise;
 };
 
+// What choosing a token needs of a row's scores, while they are still in the processor's cache.
+class RowSummary {
+   public:
+    static constexpr const char* NAME = "RowSummary";
+    static constexpr size_t INPUTS = 1;
+    static ElementType input_type(size_t) { return FLOAT; }
+
+    explicit RowSummary(const KernelInfo*) {}
+
+    void compute(KernelContext* context) const {
+        const RowsInOut call(context, 2);
+        api.parallel(context, call.count, [&](size_t row) {
+            const Summary found = summary(call.rows + row * call.width, call.width);
+            call.output[row * 2] = found.log_of_sum;
+            call.output[row * 2 + 1] = found.place;
+        });
+    }
+};
+
 class PagedAttention {
    public:
     static constexpr const char* NAME = "PagedAttention";
@@ -482,8 +503,9 @@ extern "C" beamline::Status* RegisterCustomOps(beamline::SessionOptions* options
     static const OperatorOf<Sigmoid> sigmoid_of;
     static const OperatorOf<TanhGelu> tanh_gelu_of;
     static const OperatorOf<PagedAttention> attention;
+    static const OperatorOf<RowSummary> row_summary;
     const Operator* operators[] = {&quantized_linear, &quantized_gate, &float_linear, &float_gate,
-                                   &sigmoid_of,       &tanh_gelu_of,   &attention};
+                                   &sigmoid_of,       &tanh_gelu_of,   &row_summary,  &attention};
     api.table = base->get(INTERFACE_VERSION);
     Domain* domain = nullptr;
     if (Status* failed = api.create_domain("beamline", &domain)) return failed;

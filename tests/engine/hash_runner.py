@@ -7,10 +7,10 @@ gets the same tokens alone and in company exactly if the engine's bookkeeping is
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
 
 from decoding.base import StopCheck, Strategy
 from decoding.greedy import Greedy
+from decoding.logits import Logits
 from engine.config import EngineConfig
 from engine.engine import Engine
 from engine.messages import GenerationRequest
@@ -38,7 +38,7 @@ class HashRunner:
         self.spoils: Callable[[PlannedRow], bool] = _spoil_nothing
         self._memory = SlotMemory(self.cache)
 
-    def forward(self, plan: Plan) -> Tensor:
+    def forward(self, plan: Plan) -> Logits:
         """Logits from digests; all NaN for a row that `spoils` picks."""
         self.plans.append(plan)
         self.before_forward(plan)
@@ -49,7 +49,7 @@ class HashRunner:
         for at, (row, digest) in enumerate(zip(wanting, digests, strict=True)):
             numbers = torch.frombuffer(bytearray(digest), dtype=torch.int16)[:VOCAB_SIZE]
             logits[at] = torch.nan if self.spoils(row) else numbers / 2**15 * SPREAD
-        return logits
+        return Logits(logits)
 
 
 def build_engine(runner: HashRunner, **bounds: int) -> Engine:

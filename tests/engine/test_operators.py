@@ -243,3 +243,30 @@ def test_attention_over_blocks(
     np.testing.assert_allclose(
         found.reshape(-1, heads, size), np.concatenate(expected), rtol=1e-4, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("width", [1, 5, 16, 17, 1000, 4099])
+@pytest.mark.parametrize("size", [0.01, 3.0, 60.0])
+def test_row_summary(run_operator, width, size):
+    rows = np.random.default_rng(width).normal(size=(1, 7, width)).astype(np.float32) * size
+    rows[0, 3, : width // 2] = rows[0, 3].max()  # equals: the first counts
+    rows[0, 4, width // 2 :] = -np.inf
+    rows[0, 4, 0] = 0
+    found = run_operator("RowSummary", {"scores": rows}, {})
+    top = rows.max(axis=2, keepdims=True).astype(np.float64)
+    expected = np.log(np.exp(rows - top).sum(axis=2)) + top[:, :, 0]
+    np.testing.assert_allclose(found[:, :, 0], expected, rtol=1e-6, atol=2e-6)
+    np.testing.assert_array_equal(found[:, :, 1], rows.argmax(axis=2))
+    alone = run_operator("RowSummary", {"scores": rows[:, 2:3]}, {})
+    np.testing.assert_array_equal(alone, found[:, 2:3])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [0, 20, 36])
+def test_rows_that_cannot_be_chosen_from_have_no_finite_summary(run_operator, value, place):
+    rows = np.ones((1, 3, 37), np.float32)
+    rows[0, 1, place] = value
+    if value == -np.inf:
+        rows[0, 1] = value
+    found = run_operator("RowSummary", {"scores": rows}, {})
+    assert np.isfinite(found[0, :, 0]).tolist() == [True, False, True]

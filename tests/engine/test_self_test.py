@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, PreTrainedModel
 
+from decoding.logits import Logits
 from engine.config import EngineConfig
 from engine.errors import UnsupportedModel
 from engine.paged_cache import PagedCache
@@ -35,11 +36,12 @@ class Altered:
         self._change = change
         self._at_forwards = at_forwards
 
-    def forward(self, plan: Plan) -> Tensor:
+    def forward(self, plan: Plan) -> Logits:
         """The runner's logits, changed or not."""
         self.plans.append(plan)
-        logits = self._runner.forward(plan)
-        return self._change(logits) if len(self.plans) - 1 in self._at_forwards else logits
+        logits = self._runner.forward(plan).values
+        changed = len(self.plans) - 1 in self._at_forwards
+        return Logits(self._change(logits) if changed else logits)
 
 
 def _check(change: Change, *at_forwards: int, name: str = "llama") -> Altered:
@@ -48,7 +50,7 @@ def _check(change: Change, *at_forwards: int, name: str = "llama") -> Altered:
     self_test = SelfTest.of(model, CONTEXT_LENGTH)
     runner = TorchRunner.load(model, CONFIG, context_length=CONTEXT_LENGTH)
     altered = Altered(runner, change, at_forwards)
-    self_test.check(model, altered, runner.cache)
+    self_test.check(model, altered)
     return altered
 
 

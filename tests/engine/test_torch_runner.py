@@ -48,7 +48,7 @@ def _forward(runner: TorchRunner, *ranges: tuple[Sequence, int, int], wants: boo
     for sequence, start, end in ranges:
         assert runner.cache.reserve(sequence.id, start, end)
     rows = tuple(PlannedRow(*row, wants_logits=wants) for row in ranges)
-    return runner.forward(Plan(rows=rows, stepping=()))
+    return runner.forward(Plan(rows=rows, stepping=())).values
 
 
 def _sequences(*lengths: int) -> list[Sequence]:
@@ -101,7 +101,7 @@ def test_only_rows_that_want_logits_get_them() -> None:
         PlannedRow(first, 0, 5, wants_logits=True),
         PlannedRow(second, 0, 5, wants_logits=False),
     )
-    assert runner.forward(Plan(rows=rows, stepping=())).shape == (1, VOCAB_SIZE)
+    assert runner.forward(Plan(rows=rows, stepping=())).values.shape == (1, VOCAB_SIZE)
     assert _forward(runner, (second, 5, 6), wants=False).shape == (0, VOCAB_SIZE)
 
 
