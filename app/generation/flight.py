@@ -160,6 +160,8 @@ class Subscription:
         self._on_close = on_close
         self._num_read = 0
         self._changed = asyncio.Event()
+        self._wants_chunks = False
+        self._is_nudged = False
         self._is_closed = False
         flight.join(self)
 
@@ -168,16 +170,21 @@ class Subscription:
         """Whether the first token has come."""
         return bool(self._flight.chunks)
 
-    async def next_chunks(self) -> Sequence[Chunk]:
+    async def next_chunks(self) -> Sequence[Chunk] | None:
         """All chunks that came since the last call; waits for one. Empty: there are no more.
+
+        None: `nudge` was called before any came.
 
         Raises:
             Exception: what the generation failed with. See `app/errors.py`.
         """
         flight = self._flight
+        self._wants_chunks = True
         while self._num_read == len(flight.chunks) and not flight.has_ended:
-            self._changed.clear()
-            await self._changed.wait()
+            await self._wait()
+            if self._is_nudged:
+                self._is_nudged = False
+                return None
         chunks = flight.chunks[self._num_read :]
         if not chunks and flight.error is not None:
             raise flight.error
@@ -185,18 +192,33 @@ class Subscription:
         return chunks
 
     async def completed(self) -> Completed:
-        """The whole answer; waits for it.
+        """The whole answer; waits for it, and for nothing before it.
 
         Raises:
             Exception: what the generation failed with. See `app/errors.py`.
         """
-        while self._flight.completed is None:
-            await self.next_chunks()
-        return self._flight.completed
+        flight = self._flight
+        self._wants_chunks = False
+        while not flight.has_ended:
+            await self._wait()
+        if flight.completed is None:
+            assert flight.error is not None, "what ended without an answer has failed"
+            raise flight.error
+        return flight.completed
 
     def wake(self) -> None:
         """Called by the flight: there is something new."""
+        if self._wants_chunks or self._flight.has_ended:
+            self._changed.set()
+
+    def nudge(self) -> None:
+        """Have `next_chunks` return although nothing has come."""
+        self._is_nudged = True
         self._changed.set()
+
+    async def _wait(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
 
     def close(self) -> None:
         """Stop waiting; the last one to do so ends the generation. Idempotent, never blocks."""

@@ -18,6 +18,7 @@ from app.generation.completion import Chunk
 from app.generation.flight import Subscription
 from app.generation.presentation import Presenter
 from app.http.disconnect import run_until_disconnect
+from app.http.watch import Watch
 from engine.errors import EngineError
 
 KEEP_ALIVE = b": keep-alive\n\n"
@@ -35,23 +36,19 @@ async def frames_of(
     keep_alive_seconds: float = KEEP_ALIVE_SECONDS,
 ) -> AsyncGenerator[bytes, None]:
     """The frames of a generation: all tokens that are ready at a time in one piece of bytes."""
+    silence = Watch(keep_alive_seconds, subscription.nudge)
     try:
-        while True:
-            try:
-                async with asyncio.timeout(keep_alive_seconds):
-                    chunks = await subscription.next_chunks()
-            except TimeoutError:
-                yield KEEP_ALIVE
-                continue
-            if not chunks:
-                break
-            yield b"".join(map(_token_frame, chunks))
+        while (chunks := await subscription.next_chunks()) != []:
+            silence.restart()
+            yield KEEP_ALIVE if chunks is None else b"".join(map(_token_frame, chunks))
         response = presenter.present(subscription, await subscription.completed())
         yield _frame("done", response.model_dump_json())
     except Exception as error:  # the status is sent: a failure can only be told in the stream
         if not isinstance(error, AppError | EngineError):
             logger.exception("a stream failed unexpectedly")
         yield _frame("error", json.dumps(describe(error).as_json()))
+    finally:
+        silence.stop()
 
 
 class EventStreamResponse(StreamingResponse):
@@ -74,20 +71,48 @@ class EventStreamResponse(StreamingResponse):
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one response. Watches for the disconnect itself: not every host tells of it."""
-
-        async def send_in_time(message: Message) -> None:
-            async with asyncio.timeout(self._write_timeout_seconds):
-                await send(message)
-
+        timed = _TimedSend(send, self._write_timeout_seconds)
         try:
-            await run_until_disconnect(receive, self.stream_response(send_in_time))
+            await run_until_disconnect(receive, self.stream_response(timed))
         except ClientDisconnected:
             return
         except TimeoutError:
             logger.warning("a client stopped reading its stream and was given up")
         finally:
+            timed.close()
             self._close()
             await self._frames.aclose()
+
+
+class _TimedSend:
+    """Sends messages one after the other; one that is not taken in time is a `TimeoutError`."""
+
+    def __init__(self, send: Send, seconds: float) -> None:
+        self._send = send
+        self._watch = Watch(seconds, self._give_up)
+        self._sender: asyncio.Task[None] | None = None  # while a message is being sent
+        self._has_given_up = False
+
+    async def __call__(self, message: Message) -> None:
+        self._sender = asyncio.current_task()
+        self._watch.restart()
+        try:
+            await self._send(message)
+        except asyncio.CancelledError:
+            if self._has_given_up:
+                raise TimeoutError from None
+            raise
+        finally:
+            self._sender = None
+
+    def close(self) -> None:
+        """Watch no more."""
+        self._watch.stop()
+
+    def _give_up(self) -> None:
+        if self._sender is not None:
+            self._has_given_up = True
+            self._sender.cancel()
 
 
 def _token_frame(chunk: Chunk) -> bytes:
