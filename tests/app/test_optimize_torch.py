@@ -24,6 +24,9 @@ from optimize.torch_technique import COMPILE_FILE, TorchTechnique
 from optimize.torch_variant import TorchOrder, make_torch_variant
 from tests.engine.exports import TEXT, save_tiny_llama
 
+# The compiler's own modules still use what torch has deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+
 SLOW = pytest.param(TorchTechnique.COMPILE, marks=pytest.mark.slow)  # a minute of compiling
 SERVED = [
     TorchTechnique.INT8_WEIGHT_ONLY,
