@@ -3,24 +3,29 @@
     python -m benchmarks.request_overhead
 
 Eight prompts at a time, greedily, as many new tokens for each: computed by the runner alone in a
-loop that does nothing else, by the engine in this process, and by a server that is asked for whole
-answers and for streams. The sides take turns in each round. Client and server share the cores.
+loop that does nothing else, by the engine in this process, and by the whole service in this
+process that is asked for whole answers and for streams. All share one model and take turns; the
+clients are a process of their own on the same cores.
 """
 
 import argparse
 import asyncio
 import json
+import multiprocessing
 import re
+import socket
 import statistics
-import subprocess
-import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count, islice
 
-from app.loading import LoadedModel, load_model
-from app.settings import limit_spinning, load_settings
+import uvicorn
+
+from app.main import create_app
+from app.settings import Settings, limit_spinning, load_settings
+from app.state import Services, ServiceStatus
 from decoding.greedy import Greedy
 from engine.engine import Engine
 from engine.messages import GenerationRequest, RequestFinished
@@ -83,24 +88,24 @@ def run_engine(
     return lengths
 
 
-def long_texts(loaded: LoadedModel, num_texts: int, num_new: int) -> list[str]:
+def long_texts(model: "Model", num_texts: int, num_new: int) -> list[str]:
     """Prompts that the model continues for so many tokens: then all sides compute the same."""
     found: list[str] = []
     numbers = count(100, 7)
     while len(found) < num_texts:
         texts = [PROMPT.format(*range(first, first + 7)) for first in islice(numbers, 32)]
-        prompts = [loaded.tokenizer.encode(text) for text in texts]
-        lengths = run_engine(loaded.engine, prompts, num_new, loaded.eos_token_ids, salt="tried")
+        prompts = [model.encode(text) for text in texts]
+        lengths = run_engine(model.engine, prompts, num_new, model.eos_token_ids, salt="tried")
         found += [text for text, length in zip(texts, lengths, strict=True) if length == num_new]
     return found[:num_texts]
 
 
-async def run_http(url: str, route: str, texts: Sequence[str], num_new: int) -> int:
+async def run_http(address: str, route: str, texts: Sequence[str], num_new: int) -> int:
     """The same over HTTP, a client a prompt; the number of new tokens.
 
     The clients do nothing but read to the end, since they take time from the server's cores.
     """
-    host, port = url.removeprefix("http://").split(":")
+    host, port = address.split(":")
 
     async def ask(text: str) -> int:
         body = json.dumps(
@@ -120,21 +125,34 @@ async def run_http(url: str, route: str, texts: Sequence[str], num_new: int) -> 
 
 
 @contextmanager
-def serving(threads: int) -> Iterator[str]:
-    """A server of the default model in a process of its own."""
-    command = [sys.executable, "-c", "from app.cli import main; main()", "serve", "--port", "0",
-               "--no-access-log", "--threads", str(threads)]  # fmt: skip
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+def serving(settings: Settings) -> Iterator[tuple[str, Services]]:
+    """The whole service on a thread of this process, so that all sides share one model."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    app = create_app(settings)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    services: Services = app.state.services
     try:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if "ready: " in line:
-                yield line.split("ready: ")[1].split()[0]
-                return
-        raise SystemExit("the server did not start")
+        while services.status is ServiceStatus.LOADING:
+            time.sleep(0.05)
+        host, port = listener.getsockname()
+        yield f"{host}:{port}", services
     finally:
-        process.terminate()
-        process.wait()
+        server.should_exit = True
+        thread.join()
+
+
+@contextmanager
+def client_process() -> Iterator[Callable[..., int]]:
+    """Runs `run_http` in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        yield lambda *arguments: pool.apply(run_clients, arguments)
+
+
+def run_clients(address: str, route: str, texts: Sequence[str], num_new: int) -> int:
+    """What the client process does."""
+    return asyncio.run(run_http(address, route, texts, num_new))
 
 
 def time_sides(sides: dict[str, Callable[[], int]], rounds: int) -> dict[str, list[float]]:
@@ -160,46 +178,56 @@ def show(speeds: dict[str, list[float]]) -> None:
         )
 
 
-def measure(loaded: LoadedModel, *, threads: int, rounds: int, batch: int, num_new: int) -> None:
+def measure(settings: Settings, *, rounds: int, batch: int, num_new: int) -> None:
     """Run all sides and print them."""
-    runner = loaded.engine._runner  # the very same, so that only what is around it differs
-    texts = iter(long_texts(loaded, batch * (rounds + 1) * 4, num_new))
+    with serving(settings) as (address, services), client_process() as ask:
+        model = Model(services)
+        texts = iter(long_texts(model, batch * (rounds + 1) * 4, num_new))
 
-    def new_texts() -> list[str]:
-        """Prompts that nobody has seen: the engine would not compute them again."""
-        return list(islice(texts, batch))
+        def new_texts() -> list[str]:
+            """Prompts that nobody has seen: the engine would not compute them again."""
+            return list(islice(texts, batch))
 
-    def new_prompts() -> Prompts:
-        return [loaded.tokenizer.encode(text) for text in new_texts()]
+        def new_prompts() -> Prompts:
+            return [model.encode(text) for text in new_texts()]
 
-    def bare() -> int:
-        run_bare(runner, new_prompts(), num_new)
-        return batch * num_new
+        def bare() -> int:
+            run_bare(model.runner, new_prompts(), num_new)
+            return batch * num_new
 
-    def engine() -> int:
-        return sum(run_engine(loaded.engine, new_prompts(), num_new, loaded.eos_token_ids))
+        def engine() -> int:
+            return sum(run_engine(model.engine, new_prompts(), num_new, model.eos_token_ids))
 
-    def server(route: str) -> Callable[[], int]:
-        return lambda: asyncio.run(run_http(url, route, new_texts(), num_new))
+        def server(route: str) -> Callable[[], int]:
+            return lambda: ask(address, route, new_texts(), num_new)
 
-    with serving(threads) as url:
         sides = {BARE: bare, "engine": engine, "server, whole answers": server("/generate")}
         show(time_sides(sides | {"server, streams": server("/generate/stream")}, rounds))
+
+
+class Model:
+    """The parts of a running service that its requests go through; used while it is idle."""
+
+    def __init__(self, services: Services) -> None:
+        assert services.worker is not None
+        assert services.generator is not None
+        served = services.worker._engine
+        self.runner = served._runner
+        self.engine = Engine(self.runner, served._config)  # the other is stepped by its thread
+        self.eos_token_ids = services.generator._eos_token_ids
+        self.encode = services.generator._codec.encode
 
 
 def main() -> None:
     """Read the options and measure."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--new-tokens", type=int, default=192)
     options = parser.parse_args()
     limit_spinning()
-    settings = load_settings()
-    loaded = load_model(settings, lambda _stage, _part: None)
     measure(
-        loaded,
-        threads=settings.threads,
+        load_settings({"access_log": False}),
         rounds=options.rounds,
         batch=options.batch,
         num_new=options.new_tokens,
