@@ -73,17 +73,42 @@ class Draw:
 
 
 @dataclass(frozen=True, slots=True)
+class DrawDistinct:
+    """Ask for `count` different random tokens a row, in the order in which they were drawn.
+
+    They are drawn without replacement from exp(score), by (seed, row index, position), with the
+    Gumbel-top-k trick (Kool et al. 2019, arXiv:1903.06059): the tokens with the largest sums of
+    score and noise. Such sums may be compared between rows, also after adding a row's own score:
+    that is a draw from all rows together. Fewer come where processing leaves fewer.
+    """
+
+    processing: Processing
+    seed: int
+    count: int
+
+    def __post_init__(self) -> None:
+        _check_ask(self.processing, self.count)
+        if not 0 <= self.seed < 2**64:
+            raise ValueError(f"seed is {self.seed}; it must be in [0, 2**64)")
+
+
+@dataclass(frozen=True, slots=True)
 class Best:
-    """Ask for the `count` best tokens of each row by processed log-probability, best first."""
+    """Ask for the `count` best tokens of each row by processed log-probability, best first.
+
+    The tokens `also` are looked up besides, and come after them in the order given, whether or not
+    they are among the best.
+    """
 
     processing: Processing
     count: int
+    also: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         _check_ask(self.processing, self.count)
 
 
-Ask = MostLikely | Draw | Best
+Ask = MostLikely | Draw | DrawDistinct | Best
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +117,8 @@ class Candidate:
 
     token_id: int
     logprob: float  # under the model itself, before any processing
-    score: float  # after processing; for `Best` a processed log-probability
+    score: float  # after processing; for `Best` and `DrawDistinct` a processed log-probability
+    noise: float = 0.0  # `DrawDistinct`: what was added to the score to draw it
 
 
 class DecodingRow(Protocol):
@@ -146,7 +172,11 @@ class Hypothesis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What a step made of a group. Done when no row goes on; then `results` holds the answer."""
+    """What a step made of a group. Done when no row goes on; then `results` holds the answer.
+
+    The answer is one sequence at least and `Strategy.num_results` at most: a search may find that
+    no more are possible.
+    """
 
     live: tuple[Continuation, ...] = ()
     emissions: tuple[Emission, ...] = ()
@@ -182,7 +212,7 @@ class Strategy(Protocol):
 
     @property
     def num_results(self) -> int:
-        """How many sequences it returns."""
+        """How many sequences it returns at most."""
 
     def start(self, task: Task) -> Decoder:
         """Begin decoding one request."""

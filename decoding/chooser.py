@@ -5,20 +5,22 @@ of ask, each kind is computed at once, and every row gets its candidates back; w
 does not depend on its neighbours.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from decoding.base import Ask, Best, Candidate, DecodingRow, Draw, MostLikely
+from decoding.base import Ask, Best, Candidate, DecodingRow, Draw, DrawDistinct, MostLikely
+from decoding.distinct import draw_distinct
 from decoding.draw import draw_tokens
 from decoding.logits import Summary
 from decoding.normaliser import log_normaliser
 from decoding.params import Processing
 from decoding.processors.chain import process
 from decoding.processors.shortlist import find_shortlist, shortlist_size
-from decoding.randomness import uniform
+from decoding.randomness import stream_key, uniform
 
 _NOTHING = Processing()
 
@@ -38,6 +40,7 @@ class _Taken:
     token_ids: Tensor
     scores: Tensor
     is_usable: Tensor  # [rows] bool
+    noise: Tensor | None = None  # of drawn tokens that must differ
 
 
 def find_candidates(
@@ -72,13 +75,14 @@ def find_candidates(
 
 def _by_kind(asked: Sequence[RowAsk], finite: Sequence[bool]) -> list[list[int]]:
     """Positions of the rows that can be computed together: same kind of ask, same counts."""
-    kinds: dict[tuple[type[Ask], int, int, bool], list[int]] = {}
+    kinds: dict[tuple[object, ...], list[int]] = {}
     for at, (entry, is_finite) in enumerate(zip(asked, finite, strict=True)):
         if is_finite:
             count = 1 if isinstance(entry.ask, MostLikely) else entry.ask.count
             is_draw = isinstance(entry.ask, Draw)
             shortlist = shortlist_size(entry.ask.processing) if is_draw else 0
-            kind = (type(entry.ask), count, shortlist, _is_plain(entry.ask))
+            also = entry.ask.also if isinstance(entry.ask, Best) else ()
+            kind = (type(entry.ask), count, shortlist, also, _is_plain(entry.ask))
             kinds.setdefault(kind, []).append(at)
     return list(kinds.values())
 
@@ -98,22 +102,34 @@ def _take(logits: Tensor, normaliser: Tensor, asked: Sequence[RowAsk]) -> _Taken
     """All of `asked` are of one kind. Best is ranked by processed log-probability."""
     if isinstance(asked[0].ask, Draw) and shortlist_size(asked[0].ask.processing):
         return _draw_from_shortlist(logits, asked)
-    is_best = isinstance(asked[0].ask, Best)
+    is_ranked = isinstance(asked[0].ask, Best | DrawDistinct)
     scores = process(
-        logits - normaliser if is_best else logits,
+        logits - normaliser if is_ranked else logits,
         [entry.row for entry in asked],
         [entry.ask.processing for entry in asked],
     )
     is_usable = torch.isfinite(scores.amax(dim=1))
     scores = _usable(scores, is_usable)
-    if isinstance(asked[0].ask, MostLikely):
-        token_ids = scores.argmax(dim=1, keepdim=True)
-    elif isinstance(asked[0].ask, Best):
-        count = min(asked[0].ask.count, scores.shape[1])
-        token_ids = torch.topk(scores, count, dim=1).indices
-    else:
-        token_ids = draw_tokens(scores, [_uniforms(entry) for entry in asked])
+    match asked[0].ask:
+        case MostLikely():
+            token_ids = scores.argmax(dim=1, keepdim=True)
+        case Best() as ask:
+            token_ids = _best(scores, ask)
+        case DrawDistinct() as ask:
+            drawn = draw_distinct(scores, [_stream_key(entry) for entry in asked], ask.count)
+            found = scores.gather(1, drawn.token_ids)
+            return _Taken(drawn.token_ids, found, is_usable, drawn.noise)
+        case Draw():
+            token_ids = draw_tokens(scores, [_uniforms(entry) for entry in asked])
     return _Taken(token_ids, scores.gather(1, token_ids), is_usable)
+
+
+def _best(scores: Tensor, ask: Best) -> Tensor:
+    token_ids = torch.topk(scores, min(ask.count, scores.shape[1]), dim=1).indices
+    if not ask.also:
+        return token_ids
+    also = torch.tensor(ask.also, device=scores.device)
+    return torch.cat((token_ids, also.expand(scores.shape[0], -1)), dim=1)
 
 
 def _draw_from_shortlist(logits: Tensor, asked: Sequence[RowAsk]) -> _Taken:
@@ -152,12 +168,19 @@ def _uniforms(entry: RowAsk) -> list[float]:
     ]
 
 
+def _stream_key(entry: RowAsk) -> int:
+    assert isinstance(entry.ask, DrawDistinct), "rows are sorted by kind of ask"
+    return stream_key(entry.ask.seed, entry.row.index, len(entry.row.generated_ids))
+
+
 def _candidates(taken: _Taken, logprobs: Tensor) -> list[tuple[Candidate, ...]]:
-    columns = zip(
-        taken.is_usable.tolist(),
-        taken.token_ids.tolist(),
-        logprobs.tolist(),
-        taken.scores.tolist(),
-        strict=True,
-    )
-    return [tuple(map(Candidate, *row)) if is_usable else () for is_usable, *row in columns]
+    columns = [taken.token_ids.tolist(), logprobs.tolist(), taken.scores.tolist()]
+    if taken.noise is not None:
+        columns.append(taken.noise.tolist())
+    rows = (tuple(map(Candidate, *row)) for row in zip(*columns, strict=True))
+    if taken.noise is not None:  # a draw never falls on a token that processing has dropped
+        rows = (tuple(each for each in row if each.score > -math.inf) for row in rows)
+    return [
+        row if is_usable else ()
+        for row, is_usable in zip(rows, taken.is_usable.tolist(), strict=True)
+    ]

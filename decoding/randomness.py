@@ -15,3 +15,10 @@ def uniform(seed: int, index: int, position: int) -> float:
     """A number in [0, 1) with 53 random bits; each argument is an integer in [0, 2**64)."""
     digest = hashlib.blake2b(_KEY.pack(seed, index, position), digest_size=8).digest()
     return (int.from_bytes(digest, "little") >> 11) * 2.0**-53
+
+
+def stream_key(seed: int, index: int, position: int) -> int:
+    """64 random bits that begin a stream of numbers, unrelated to `uniform` of the same place."""
+    key = _KEY.pack(seed, index, position)
+    digest = hashlib.blake2b(key, digest_size=8, person=b"stream").digest()
+    return int.from_bytes(digest, "little", signed=True)

@@ -11,6 +11,8 @@ from types import MappingProxyType
 
 from decoding.base import Strategy
 from decoding.beam import Beam
+from decoding.beam_sample import BeamSample
+from decoding.best_of import BestOf
 from decoding.errors import InvalidStrategy
 from decoding.greedy import Greedy
 from decoding.sample import Sample
@@ -27,6 +29,8 @@ STRATEGIES: Mapping[str, type[Strategy]] = MappingProxyType(
         "top_k": TopKSampling,
         "top_p": TopPSampling,
         "beam": Beam,
+        "beam_sample": BeamSample,
+        "best_of": BestOf,
     }
 )
 

@@ -66,7 +66,9 @@ def _check_decision(group: Group, decision: Decision, vocab_size: int) -> None:
         _require(_is_below(emission.index, num_results), "no result has index {}", emission.index)
         _require(isinstance(emission.token_ids, tuple), "{!r} holds no tokens", emission)
     if not decision.live:
-        _require(len(decision.results) == num_results, "it ended with too few or many sequences")
+        _require(
+            0 < len(decision.results) <= num_results, "it ended with too few or many sequences"
+        )
         for result in decision.results:
             _require(isinstance(result, Hypothesis), "{!r} is no hypothesis", result)
 

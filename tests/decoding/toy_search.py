@@ -1,14 +1,18 @@
 """Beam search on a toy model: a table of random log-probabilities for every beginning.
 
-Nothing but the search is exercised: no tensors, no engine.
+Nothing but the search is exercised: no engine, and tensors only where tokens are drawn.
 """
 
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from decoding.base import Candidate, Decision, Hypothesis, StopCheck, Task
-from decoding.beam import Beam
+import torch
+
+from decoding.base import Ask, Best, Candidate, Decision, Hypothesis, StopCheck, Task
+from decoding.beam_strategy import BeamStrategy
+from decoding.chooser import RowAsk, find_candidates
 from tests.decoding.rows import FixedRow
 
 
@@ -51,15 +55,14 @@ class Searched:
         return tuple(t for each in emissions if each.index == index for t in each.token_ids)
 
 
-def search(model: ToyModel, beam: Beam, task: Task) -> Searched:
-    """Drive the decoder as the engine does, with the best candidates of each row."""
+def search(model: ToyModel, beam: BeamStrategy, task: Task) -> Searched:
+    """Drive the decoder as the engine does, with the candidates it asks for."""
     decoder = beam.start(task)
     rows = [FixedRow()]
     decisions = []
     while rows:
-        count = decoder.ask.count
-        decision = decoder.advance(rows, [_best(model, row, count) for row in rows])
-        assert len(decision.live) <= beam.num_beams
+        decision = decoder.advance(rows, _find(model, rows, decoder.ask))
+        assert len(decision.live) <= beam.num_rows
         decisions.append(decision)
         rows = [
             FixedRow(
@@ -72,14 +75,24 @@ def search(model: ToyModel, beam: Beam, task: Task) -> Searched:
     return Searched(decisions)
 
 
-def _best(model: ToyModel, row: FixedRow, count: int) -> list[Candidate]:
+def _find(model: ToyModel, rows: list[FixedRow], ask: Ask) -> Sequence[Sequence[Candidate]]:
+    if isinstance(ask, Best):
+        return [_best(model, row, ask) for row in rows]
+    logits = torch.tensor([model.logprobs(row.generated_ids) for row in rows])
+    return find_candidates(logits, [RowAsk(row, ask) for row in rows])
+
+
+def _best(model: ToyModel, row: FixedRow, ask: Best) -> list[Candidate]:
     logprobs = model.logprobs(row.generated_ids)
     best = sorted(range(len(logprobs)), key=lambda token: -logprobs[token])
-    return [Candidate(token, logprobs[token], logprobs[token]) for token in best[:count]]
+    wanted = (*best[: ask.count], *ask.also)
+    return [Candidate(token, logprobs[token], logprobs[token]) for token in wanted]
 
 
-def build_task(max_new_tokens: int, *end_tokens: int, stop: StopCheck | None = None) -> Task:
+def build_task(
+    max_new_tokens: int, *end_tokens: int, stop: StopCheck | None = None, seed: int = 0
+) -> Task:
     """What the search must know of its request."""
     return Task(
-        max_new_tokens=max_new_tokens, seed=0, eos_token_ids=frozenset(end_tokens), stop=stop
+        max_new_tokens=max_new_tokens, seed=seed, eos_token_ids=frozenset(end_tokens), stop=stop
     )

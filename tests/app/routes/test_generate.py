@@ -7,7 +7,7 @@ import pytest
 from tests.app.driven_service import stop_within
 
 PROMPT = "the quick brown"
-STRATEGIES = ["greedy", "sample", "top_k", "top_p", "beam"]
+STRATEGIES = ["greedy", "sample", "top_k", "top_p", "beam", "beam_sample", "best_of"]
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -1,0 +1,78 @@
+"""The `beam_sample` strategy: beam search whose candidates are drawn instead of taken by rank.
+
+The rules are those of `transformers.GenerationMixin._beam_search` with `do_sample` (5.x): each step
+draws candidates without replacement from the processed distribution of all beams together, the
+first `num_beams` drawn may finish, and the best of the others go on. Two things differ: the draws
+belong to (seed, beam, position), and truncation keeps what it says, where transformers keeps one
+token more than there are end tokens; so a step may find fewer candidates than it has beams.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from decoding.base import Candidate, Decision, DecodingRow, DrawDistinct, Task
+from decoding.beam_search import BeamSearch, Reach
+from decoding.beam_strategy import BeamStrategy
+from decoding.beam_stream import BeamStream
+from decoding.params import MinP, Processing, Temperature, TopK, TopP
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeamSample(BeamStrategy):
+    """Beam search over random draws: each step draws the continuations of all beams together."""
+
+    temperature: Temperature = 1.0
+    top_k: TopK = 50
+    top_p: TopP = 0.95
+    min_p: MinP = 0.0
+
+    name: ClassVar[str] = "beam_sample"
+    is_deterministic: ClassVar[bool] = False
+
+    @property
+    def processing(self) -> Processing:
+        """What is done to the scores of every beam."""
+        return Processing(
+            repetition_penalty=self.repetition_penalty,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            min_p=self.min_p,
+        )
+
+    def start(self, task: Task) -> "BeamSampleDecoder":
+        """Begin decoding one request."""
+        return BeamSampleDecoder(self, task)
+
+
+class BeamSampleDecoder:
+    """The search of one request. Only `advance` writes its state."""
+
+    def __init__(self, strategy: BeamSample, task: Task) -> None:
+        self._search = BeamSearch(strategy, task, width=strategy.num_beams)
+        self._stream = BeamStream(num_results=strategy.num_results)
+        self._ask = DrawDistinct(strategy.processing, task.seed, count=self._search.num_kept)
+
+    @property
+    def ask(self) -> DrawDistinct:
+        """Draws of each beam: with the beams' own scores added they are draws from all beams."""
+        return self._ask
+
+    def advance(
+        self, rows: Sequence[DecodingRow], found: Sequence[Sequence[Candidate]]
+    ) -> Decision:
+        """Extend the beams by what was drawn, retire those that end, stop when nothing can win."""
+        search = self._search
+        drawn = search.best(search.reaches(found), by=_order_of_draws)
+        live = search.settle(search.extend(rows, drawn))
+        if not live:
+            return self._stream.finish(search.finished)
+        return Decision(
+            live=tuple(extension.continuation(rank) for rank, extension in enumerate(live)),
+            emissions=self._stream.agreed(live, search.finished),
+        )
+
+
+def _order_of_draws(reach: Reach) -> float:
+    return reach.score + reach.candidate.noise
