@@ -1,6 +1,7 @@
 """What every beam strategy shares: a subclass adds its own parameters and its search.
 
-`beam` and `beam_sample` inherit these fields, so that they mean the same in each. The search itself is in `decoding.beam_search`.
+`beam` and `beam_sample` inherit these fields, so that they mean the same in each.
+The search itself is in `decoding.beam_search`.
 """
 
 from dataclasses import dataclass
