@@ -109,6 +109,8 @@ class Best:
 
 
 Ask = MostLikely | Draw | DrawDistinct | Best
+Asks = Ask | tuple[Ask, ...]
+"""What a decoder asks: the same of all its rows, or of each row something else, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ class Candidate:
 
     token_id: int
     logprob: float  # under the model itself, before any processing
-    score: float  # after processing; for `Best` and `DrawDistinct` a processed log-probability
+    score: float  # a log-probability after processing; for `MostLikely` just the score
     noise: float = 0.0  # `DrawDistinct`: what was added to the score to draw it
 
 
@@ -187,7 +189,7 @@ class Decoder(Protocol):
     """The decoding of one request. Holds its state between steps; only `advance` changes it."""
 
     @property
-    def ask(self) -> Ask:
+    def ask(self) -> Asks:
         """What to take of each row in the coming step."""
 
     def advance(

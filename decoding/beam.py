@@ -12,6 +12,7 @@ from decoding.base import Best, Candidate, Decision, DecodingRow, Task
 from decoding.beam_search import BeamSearch
 from decoding.beam_strategy import BeamStrategy
 from decoding.beam_stream import BeamStream
+from decoding.params import Processing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +33,7 @@ class BeamDecoder:
     def __init__(self, beam: Beam, task: Task) -> None:
         self._search = BeamSearch(beam, task, width=beam.num_beams)
         self._stream = BeamStream(num_results=beam.num_results)
-        self._ask = Best(beam.processing, count=self._search.num_kept)
+        self._ask = Best(Processing(), count=self._search.num_kept)
 
     @property
     def ask(self) -> Best:

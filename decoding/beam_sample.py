@@ -15,31 +15,19 @@ from decoding.base import Candidate, Decision, DecodingRow, DrawDistinct, Task
 from decoding.beam_search import BeamSearch, Reach
 from decoding.beam_strategy import BeamStrategy
 from decoding.beam_stream import BeamStream
-from decoding.params import MinP, Processing, Temperature, TopK, TopP
+from decoding.sampling import EveryFilter, processing_of
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BeamSample(BeamStrategy):
+@dataclass(frozen=True, kw_only=True)
+class BeamSample(EveryFilter, BeamStrategy):
     """Beam search over random draws: each step draws the continuations of all beams together."""
-
-    temperature: Temperature = 1.0
-    top_k: TopK = 50
-    top_p: TopP = 0.95
-    min_p: MinP = 0.0
 
     name: ClassVar[str] = "beam_sample"
     is_deterministic: ClassVar[bool] = False
 
-    @property
-    def processing(self) -> Processing:
-        """What is done to the scores of every beam."""
-        return Processing(
-            repetition_penalty=self.repetition_penalty,
-            temperature=self.temperature,
-            top_k=self.top_k,
-            top_p=self.top_p,
-            min_p=self.min_p,
-        )
+    def __post_init__(self) -> None:
+        EveryFilter.__post_init__(self)
+        BeamStrategy.__post_init__(self)
 
     def start(self, task: Task) -> "BeamSampleDecoder":
         """Begin decoding one request."""
@@ -52,7 +40,7 @@ class BeamSampleDecoder:
     def __init__(self, strategy: BeamSample, task: Task) -> None:
         self._search = BeamSearch(strategy, task, width=strategy.num_beams)
         self._stream = BeamStream(num_results=strategy.num_results)
-        self._ask = DrawDistinct(strategy.processing, task.seed, count=self._search.num_kept)
+        self._ask = DrawDistinct(processing_of(strategy), task.seed, count=self._search.num_kept)
 
     @property
     def ask(self) -> DrawDistinct:

@@ -11,7 +11,7 @@ from annotated_types import Ge, Le
 from typing_extensions import Doc
 
 from decoding.errors import InvalidParameter
-from decoding.params import MAX_SEQUENCES, Processing, RepetitionPenalty
+from decoding.params import MAX_SEQUENCES
 
 NumBeams = Annotated[
     int, Ge(1), Le(MAX_SEQUENCES), Doc("How many sequences the search keeps alive.")
@@ -42,7 +42,6 @@ class BeamStrategy:
     length_penalty: LengthPenalty = 1.0
     early_stopping: EarlyStopping = False
     num_return_sequences: NumReturned = 1
-    repetition_penalty: RepetitionPenalty = 1.0
 
     def __post_init__(self) -> None:
         if self.num_return_sequences > self.num_beams:
@@ -61,8 +60,3 @@ class BeamStrategy:
     def num_results(self) -> int:
         """The best beams asked for; fewer come where fewer sequences are possible."""
         return self.num_return_sequences
-
-    @property
-    def processing(self) -> Processing:
-        """What is done to the scores of every beam."""
-        return Processing(repetition_penalty=self.repetition_penalty)

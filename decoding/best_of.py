@@ -26,7 +26,7 @@ NumReturned = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class BestOf(Sample):
     """Draw `best_of` samples; return those with the highest mean log-probability, best first."""
 
@@ -36,6 +36,7 @@ class BestOf(Sample):
     name: ClassVar[str] = "best_of"
 
     def __post_init__(self) -> None:
+        Sample.__post_init__(self)
         if self.num_return_sequences > self.best_of:
             raise InvalidParameter(
                 "num_return_sequences",

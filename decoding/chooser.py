@@ -12,13 +12,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from decoding.adjuster import Adjuster
 from decoding.base import Ask, Best, Candidate, DecodingRow, Draw, DrawDistinct, MostLikely
 from decoding.distinct import draw_distinct
 from decoding.draw import draw_tokens
 from decoding.logits import Summary
 from decoding.normaliser import log_normaliser
 from decoding.params import Processing
-from decoding.processors.chain import process
+from decoding.processors.adjust import adjust
+from decoding.processors.chain import Filtering, apply_filters
 from decoding.processors.shortlist import find_shortlist, shortlist_size
 from decoding.randomness import stream_key, uniform
 
@@ -27,10 +29,11 @@ _NOTHING = Processing()
 
 @dataclass(frozen=True, slots=True)
 class RowAsk:
-    """A row and what is asked of it."""
+    """A row, what its strategy asks of it, and what its request does to its scores before."""
 
     row: DecodingRow
     ask: Ask
+    adjuster: Adjuster | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ def find_candidates(
             if summary is not None:
                 part_summary = Summary(part_normaliser, summary.best[at])
         wanted = [asked[member] for member in members]
-        if part_summary is not None and _is_plain(wanted[0].ask):
+        if part_summary is not None and _is_plain(wanted[0]):
             taken = _look_up(part, part_summary)
         else:
             taken = _take(part, part_normaliser, wanted)
@@ -82,14 +85,16 @@ def _by_kind(asked: Sequence[RowAsk], finite: Sequence[bool]) -> list[list[int]]
             is_draw = isinstance(entry.ask, Draw)
             shortlist = shortlist_size(entry.ask.processing) if is_draw else 0
             also = entry.ask.also if isinstance(entry.ask, Best) else ()
-            kind = (type(entry.ask), count, shortlist, also, _is_plain(entry.ask))
+            kind = (type(entry.ask), count, shortlist, also, _is_plain(entry))
             kinds.setdefault(kind, []).append(at)
     return list(kinds.values())
 
 
-def _is_plain(ask: Ask) -> bool:
+def _is_plain(entry: RowAsk) -> bool:
     """Whether the largest logit is all that is asked for."""
-    return isinstance(ask, MostLikely) and ask.processing == _NOTHING
+    if entry.adjuster is not None or not isinstance(entry.ask, MostLikely):
+        return False
+    return entry.ask.processing == _NOTHING
 
 
 def _look_up(logits: Tensor, summary: Summary) -> _Taken:
@@ -100,27 +105,28 @@ def _look_up(logits: Tensor, summary: Summary) -> _Taken:
 
 def _take(logits: Tensor, normaliser: Tensor, asked: Sequence[RowAsk]) -> _Taken:
     """All of `asked` are of one kind. Best is ranked by processed log-probability."""
-    if isinstance(asked[0].ask, Draw) and shortlist_size(asked[0].ask.processing):
-        return _draw_from_shortlist(logits, asked)
     is_ranked = isinstance(asked[0].ask, Best | DrawDistinct)
-    scores = process(
+    scores = adjust(
         logits - normaliser if is_ranked else logits,
         [entry.row for entry in asked],
-        [entry.ask.processing for entry in asked],
+        [entry.adjuster for entry in asked],
     )
+    if isinstance(asked[0].ask, Draw):
+        if shortlist_size(asked[0].ask.processing):
+            return _draw_from_shortlist(scores, asked)
+        return _draw(apply_filters(scores, _filterings(asked)), asked)
+    scores = apply_filters(scores, _filterings(asked))
     is_usable = torch.isfinite(scores.amax(dim=1))
     scores = _usable(scores, is_usable)
     match asked[0].ask:
-        case MostLikely():
-            token_ids = scores.argmax(dim=1, keepdim=True)
         case Best() as ask:
             token_ids = _best(scores, ask)
         case DrawDistinct() as ask:
             drawn = draw_distinct(scores, [_stream_key(entry) for entry in asked], ask.count)
             found = scores.gather(1, drawn.token_ids)
             return _Taken(drawn.token_ids, found, is_usable, drawn.noise)
-        case Draw():
-            token_ids = draw_tokens(scores, [_uniforms(entry) for entry in asked])
+        case _:
+            token_ids = scores.argmax(dim=1, keepdim=True)
     return _Taken(token_ids, scores.gather(1, token_ids), is_usable)
 
 
@@ -132,15 +138,15 @@ def _best(scores: Tensor, ask: Best) -> Tensor:
     return torch.cat((token_ids, also.expand(scores.shape[0], -1)), dim=1)
 
 
-def _draw_from_shortlist(logits: Tensor, asked: Sequence[RowAsk]) -> _Taken:
+def _draw_from_shortlist(scores: Tensor, asked: Sequence[RowAsk]) -> _Taken:
     """Draw for rows that keep a few best tokens: only these are sorted, summed and drawn from."""
-    asks = [entry.ask.processing for entry in asked]
-    shortlist = find_shortlist(logits, [entry.row for entry in asked], asks)
+    filterings = _filterings(asked)
+    shortlist = find_shortlist(scores, filterings)
     taken = _draw(shortlist.scores, asked)
     token_ids = shortlist.token_ids.gather(1, taken.token_ids)
     for at in (~shortlist.is_complete).nonzero().flatten().tolist():
         one = slice(at, at + 1)
-        whole = _draw(process(logits[one], [asked[at].row], asks[one]), asked[one])
+        whole = _draw(apply_filters(scores[one], filterings[one]), asked[one])
         token_ids[one], taken.scores[one] = whole.token_ids, whole.scores
         taken.is_usable[one] = whole.is_usable
     return _Taken(token_ids, taken.scores, taken.is_usable)
@@ -149,9 +155,18 @@ def _draw_from_shortlist(logits: Tensor, asked: Sequence[RowAsk]) -> _Taken:
 def _draw(scores: Tensor, asked: Sequence[RowAsk]) -> _Taken:
     """Draw from processed scores [rows, candidates]; token ids are places among the candidates."""
     is_usable = torch.isfinite(scores.amax(dim=1))
-    scores = _usable(scores, is_usable)
-    drawn = draw_tokens(scores, [_uniforms(entry) for entry in asked])
-    return _Taken(drawn, scores.gather(1, drawn), is_usable)
+    drawn = draw_tokens(_usable(scores, is_usable), [_uniforms(entry) for entry in asked])
+    return _Taken(drawn.token_ids, drawn.logprobs, is_usable)
+
+
+def _filterings(asked: Sequence[RowAsk]) -> list[Filtering]:
+    return [Filtering(entry.ask.processing, _place(entry)) for entry in asked]
+
+
+def _place(entry: RowAsk) -> tuple[int, int, int]:
+    """Seed, sequence index and position: where a filter that draws is drawn."""
+    seed = entry.ask.seed if isinstance(entry.ask, Draw | DrawDistinct) else 0
+    return seed, entry.row.index, len(entry.row.generated_ids)
 
 
 def _usable(scores: Tensor, is_usable: Tensor) -> Tensor:

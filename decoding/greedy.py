@@ -5,14 +5,13 @@ from typing import ClassVar
 
 from decoding.base import MostLikely, Task
 from decoding.independent import IndependentDecoder
-from decoding.params import OnlyOne, Processing, RepetitionPenalty
+from decoding.params import OnlyOne, Processing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Greedy:
     """Take the most likely token at every step: deterministic, no seed needed."""
 
-    repetition_penalty: RepetitionPenalty = 1.0
     num_return_sequences: OnlyOne = 1
 
     name: ClassVar[str] = "greedy"
@@ -30,5 +29,4 @@ class Greedy:
 
     def start(self, task: Task) -> IndependentDecoder:
         """Begin decoding one request."""
-        processing = Processing(repetition_penalty=self.repetition_penalty)
-        return IndependentDecoder(ask=MostLikely(processing), task=task)
+        return IndependentDecoder(ask=MostLikely(Processing()), task=task)

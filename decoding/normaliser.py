@@ -1,15 +1,29 @@
-"""The log of the sum of exponentials of a row: what turns scores into log-probabilities."""
+"""Sums over a row: the log-normaliser that makes scores log-probabilities, and the entropy.
+
+Torch splits a reduction to a single number over its threads and adds the parts up in another
+order than it adds a row of many, so a single row is reduced twice over: a row gets the same bits
+alone and in a batch.
+"""
 
 import torch
 from torch import Tensor
 
 
 def log_normaliser(scores: Tensor) -> Tensor:
-    """Of each row of `scores` [rows, vocab], as [rows, 1]; the same bits alone and in a batch.
-
-    Torch splits a reduction to a single number over its threads and adds the parts up in another
-    order than it adds a row of many, so a single row is reduced twice over.
-    """
+    """The log of the summed exponentials of each row of `scores` [rows, vocab], as [rows, 1]."""
     if scores.shape[0] == 1:
         return torch.logsumexp(scores.expand(2, -1), dim=1, keepdim=True)[:1]
     return torch.logsumexp(scores, dim=1, keepdim=True)
+
+
+def row_sum(values: Tensor) -> Tensor:
+    """The sum of each row of `values` [rows, columns], as [rows, 1]."""
+    if values.shape[0] == 1:
+        return values.expand(2, -1).sum(dim=1, keepdim=True)[:1]
+    return values.sum(dim=1, keepdim=True)
+
+
+def entropy(logprobs: Tensor) -> Tensor:
+    """The entropy of each row of `logprobs` [rows, vocab] in nats, as [rows, 1]."""
+    least = torch.finfo(logprobs.dtype).min  # times a probability of 0 this is 0, and not NaN
+    return -row_sum(logprobs.exp() * logprobs.clamp(min=least))

@@ -6,7 +6,7 @@ Names, defaults and meaning follow `transformers.GenerationConfig`.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from annotated_types import Ge, Gt, Le
 from typing_extensions import Doc
@@ -43,11 +43,72 @@ MinP = Annotated[
     Le(1.0),
     Doc("Drop tokens less likely than this share of the most likely token's probability."),
 ]
-RepetitionPenalty = Annotated[
+TypicalP = Annotated[
+    float,
+    Gt(0.0),
+    Le(1.0),
+    Doc("Keep the tokens closest to the expected surprise whose probabilities reach this sum."),
+]
+EpsilonCutoff = Annotated[
+    float, Ge(0.0), Le(0.999), Doc("Drop tokens whose probability is below this; 0 keeps them all.")
+]
+EtaCutoff = Annotated[
+    float,
+    Ge(0.0),
+    Le(0.999),
+    Doc("Drop tokens below this probability, less where the model is unsure; 0 keeps them all."),
+]
+TopH = Annotated[
+    float,
+    Gt(0.0),
+    Le(1.0),
+    Doc("Keep the best tokens that together hold this share of the entropy; 1 keeps them all."),
+]
+TopNSigma = Annotated[
+    float,
+    Ge(0.0),
+    Le(100.0),
+    Doc("Keep logits within so many standard deviations of the largest; 0 keeps them all."),
+]
+DynamicRange = Annotated[
+    float,
+    Ge(0.0),
+    Le(100.0),
+    Doc("The temperature moves by up to this, down where the model is sure, up where it is not."),
+]
+DynamicExponent = Annotated[
     float,
     Ge(0.01),
     Le(100.0),
-    Doc("Above 1 makes tokens of the prompt and the text so far less likely; 1 changes nothing."),
+    Doc("Shapes how the temperature follows the entropy: the entropy's share to this power."),
+]
+XtcProbability = Annotated[
+    float, Ge(0.0), Le(1.0), Doc("How often, step by step, the top choices are excluded; 0: never.")
+]
+XtcThreshold = Annotated[
+    float,
+    Gt(0.0),
+    Le(1.0),
+    Doc(
+        "All tokens at least so likely are top choices, and all but the least likely are excluded."
+    ),
+]
+SamplerName = Literal[
+    "temperature",
+    "top_n_sigma",
+    "top_h",
+    "top_k",
+    "top_p",
+    "min_p",
+    "typical_p",
+    "epsilon_cutoff",
+    "eta_cutoff",
+    "xtc",
+]
+SAMPLER_NAMES: tuple[str, ...] = get_args(SamplerName)
+Samplers = Annotated[
+    tuple[SamplerName, ...] | None,
+    Doc("The filters to run, in this order; by default all that are asked for, in the usual one."),
 ]
 NumSamples = Annotated[
     int, Ge(1), Le(MAX_SEQUENCES), Doc("How many independent samples to return.")
@@ -61,22 +122,43 @@ OnlyOne = Annotated[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Processing:
-    """What the shared maths does to a row's scores before a token is taken; defaults do nothing.
+    """What the shared maths does to a row's scores for its strategy; defaults do nothing.
 
-    Applied in the order of the fields, which is the order of `transformers`.
+    Applied in the order of the fields, which extends that of `transformers`, unless `samplers`
+    gives another. What every request may ask for besides is in `decoding.adjustments`.
 
     Raises:
         ValueError: a value that the maths cannot work with.
     """
 
-    repetition_penalty: float = 1.0
     temperature: float = 1.0
+    dynatemp_range: float = 0.0  # part of `temperature`, as the exponent is
+    dynatemp_exponent: float = 1.0
+    top_n_sigma: float = 0.0
+    top_h: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
     min_p: float = 0.0
+    typical_p: float = 1.0
+    epsilon_cutoff: float = 0.0
+    eta_cutoff: float = 0.0
+    xtc_probability: float = 0.0
+    xtc_threshold: float = 0.1
+    mirostat: Literal[0, 1, 2] = 0
+    mirostat_mu: float = 0.0  # the most surprise that is let pass, in bits
+    samplers: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        if not (self.repetition_penalty > 0 and self.temperature > 0 and self.top_k >= 0):
-            raise ValueError("repetition_penalty and temperature must be above 0, top_k at least 0")
-        if not (0 < self.top_p <= 1 and 0 <= self.min_p <= 1):
-            raise ValueError("top_p must be in (0, 1] and min_p in [0, 1]")
+        if not (self.temperature > 0 and self.top_k >= 0):
+            raise ValueError("temperature must be above 0 and top_k at least 0")
+        for name in ("top_p", "top_h", "typical_p", "xtc_threshold"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in (0, 1]")
+        for name in ("min_p", "epsilon_cutoff", "eta_cutoff", "xtc_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in [0, 1]")
+        if not (self.dynatemp_range >= 0 and self.dynatemp_exponent > 0 and self.top_n_sigma >= 0):
+            raise ValueError("dynatemp_range and top_n_sigma must not be negative")
+        unknown = set(self.samplers or ()) - set(SAMPLER_NAMES)
+        if unknown:
+            raise ValueError(f"there is no sampler {sorted(unknown)[0]!r}")

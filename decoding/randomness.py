@@ -11,9 +11,13 @@ import struct
 _KEY = struct.Struct("<QQQ")
 
 
-def uniform(seed: int, index: int, position: int) -> float:
-    """A number in [0, 1) with 53 random bits; each argument is an integer in [0, 2**64)."""
-    digest = hashlib.blake2b(_KEY.pack(seed, index, position), digest_size=8).digest()
+def uniform(seed: int, index: int, position: int, *, purpose: bytes = b"") -> float:
+    """A number in [0, 1) with 53 random bits; each argument is an integer in [0, 2**64).
+
+    Numbers for different purposes, of at most 16 bytes, have nothing to do with each other.
+    """
+    key = _KEY.pack(seed, index, position)
+    digest = hashlib.blake2b(key, digest_size=8, person=purpose).digest()
     return (int.from_bytes(digest, "little") >> 11) * 2.0**-53
 
 

@@ -13,11 +13,20 @@ from decoding.base import Strategy
 from decoding.beam import Beam
 from decoding.beam_sample import BeamSample
 from decoding.best_of import BestOf
+from decoding.dynamic_temperature import DynamicTemperatureSampling
+from decoding.epsilon import EpsilonSampling
 from decoding.errors import InvalidStrategy
+from decoding.eta import EtaSampling
 from decoding.greedy import Greedy
+from decoding.min_p import MinPSampling
+from decoding.mirostat import Mirostat
 from decoding.sample import Sample
+from decoding.top_h import TopHSampling
 from decoding.top_k import TopKSampling
+from decoding.top_n_sigma import TopNSigmaSampling
 from decoding.top_p import TopPSampling
+from decoding.typical import TypicalSampling
+from decoding.xtc import XtcSampling
 
 ENTRY_POINT_GROUP = "beamline.strategies"
 DEFAULT_STRATEGY = Sample.name
@@ -28,6 +37,15 @@ STRATEGIES: Mapping[str, type[Strategy]] = MappingProxyType(
         "sample": Sample,
         "top_k": TopKSampling,
         "top_p": TopPSampling,
+        "min_p": MinPSampling,
+        "typical": TypicalSampling,
+        "epsilon": EpsilonSampling,
+        "eta": EtaSampling,
+        "top_h": TopHSampling,
+        "top_n_sigma": TopNSigmaSampling,
+        "xtc": XtcSampling,
+        "dynamic_temperature": DynamicTemperatureSampling,
+        "mirostat": Mirostat,
         "beam": Beam,
         "beam_sample": BeamSample,
         "best_of": BestOf,

@@ -1,19 +1,13 @@
-"""The `sample` strategy: random draws, with every truncation at hand."""
+"""The `sample` strategy: random draws, with every filter at hand."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from decoding.params import MinP, Temperature, TopK, TopP
-from decoding.sampling import SamplingStrategy
+from decoding.sampling import EveryFilter, SamplingStrategy
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample(SamplingStrategy):
-    """Draw from the distribution after temperature, top-k, top-p and min-p, in that order."""
-
-    temperature: Temperature = 1.0
-    top_k: TopK = 50
-    top_p: TopP = 0.95
-    min_p: MinP = 0.0
+@dataclass(frozen=True, kw_only=True)
+class Sample(EveryFilter, SamplingStrategy):
+    """Draw from what temperature and truncation leave, in the usual order or in `samplers`'."""
 
     name: ClassVar[str] = "sample"

@@ -7,7 +7,7 @@ answer that cannot be carried out, ends their own request and no other.
 import logging
 from collections.abc import Sequence
 
-from decoding.base import Ask, Candidate, Continuation, Decision, Emission, Hypothesis
+from decoding.base import Ask, Asks, Candidate, Continuation, Decision, Emission, Hypothesis
 from engine.errors import DecodingFailed
 from engine.sequence import Group
 
@@ -32,20 +32,21 @@ def decide(
         decision = group.decoder.advance(group.rows, found)
         _check_decision(group, decision, vocab_size)
         if decision.live:
-            group.ask = checked_ask(group.decoder.ask)
+            group.ask = checked_ask(group.decoder.ask, num_rows=len(decision.live))
     except Exception as error:
         logger.exception("strategy %s failed", strategy)
         return DecodingFailed(f"strategy {strategy} failed: {type(error).__name__}")
     return decision
 
 
-def checked_ask(ask: Ask) -> Ask:
-    """The ask itself, if it is one.
+def checked_ask(ask: Asks, *, num_rows: int) -> Asks:
+    """The ask itself, if it is one, or one for each of so many rows.
 
     Raises:
         ImpossibleAnswer: it is something else.
     """
-    if not isinstance(ask, Ask):
+    asks = ask if isinstance(ask, tuple) else (ask,) * num_rows
+    if len(asks) != num_rows or not all(isinstance(each, Ask) for each in asks):
         raise ImpossibleAnswer(f"the ask is {ask!r}")
     return ask
 

@@ -164,7 +164,7 @@ class Engine:
 
     def _choose(self, plan: Plan, said: Logits) -> list[Decision | DecodingFailed]:
         """Each stepping group's decision, or why it has none."""
-        asked = [RowAsk(row, group.ask) for group in plan.stepping for row in group.rows]
+        asked = [each for group in plan.stepping for each in _row_asks(group)]
         found = iter(find_candidates(said.values, asked, said.summary) if asked else ())
         vocab_size = self._runner.vocab_size
         return [
@@ -239,6 +239,11 @@ class _Totals:
     num_cancellations: int = 0
     num_failures: int = 0
     forward_seconds: float = 0.0
+
+
+def _row_asks(group: Group) -> list[RowAsk]:
+    asks = group.ask if isinstance(group.ask, tuple) else (group.ask,) * len(group.rows)
+    return [RowAsk(row, ask, group.adjuster) for row, ask in zip(group.rows, asks, strict=True)]
 
 
 def _failed(group: Group, error: EngineError) -> RequestFailed:

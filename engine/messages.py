@@ -7,6 +7,7 @@ unless it was cancelled: a cancelled request gets no further event.
 
 from dataclasses import dataclass, field
 
+from decoding.adjustments import NO_ADJUSTMENTS, Adjustments
 from decoding.base import Hypothesis, StopCheck, Strategy
 from engine.errors import EngineError
 
@@ -22,6 +23,7 @@ class GenerationRequest:
     seed: int
     eos_token_ids: frozenset[int] = frozenset()
     stop: StopCheck | None = None
+    adjustments: Adjustments = NO_ADJUSTMENTS
     cache_salt: str = ""  # prompts share cached prefixes only under the same salt
 
 

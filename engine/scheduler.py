@@ -10,6 +10,7 @@ again later. It is the only writer of groups and sequences.
 from collections.abc import Callable, Sequence
 from itertools import count
 
+from decoding.adjuster import compile_adjustments
 from decoding.base import Continuation, Decision, Task
 from engine.config import EngineConfig
 from engine.decide import checked_ask
@@ -45,7 +46,8 @@ class Scheduler:
         group = Group(
             request=request,
             decoder=decoder,
-            ask=checked_ask(decoder.ask),
+            ask=checked_ask(decoder.ask, num_rows=1),
+            adjuster=compile_adjustments(request.adjustments, task),
             arrival=next(self._arrivals),
             submitted_at=self._clock(),
             rows=first_row(request, next(self._sequence_ids)),

@@ -7,7 +7,8 @@ truth: whatever the cache holds can be computed again from them. No torch.
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass, field
 
-from decoding.base import Ask, Decoder
+from decoding.adjuster import Adjuster
+from decoding.base import Asks, Decoder
 from engine.messages import GenerationRequest
 
 
@@ -51,12 +52,13 @@ class Group:
 
     request: GenerationRequest
     decoder: Decoder
-    ask: Ask  # what the decoder wants of the coming step; `engine.decide` keeps it up to date
+    ask: Asks  # what the decoder wants of the coming step; `engine.decide` keeps it up to date
     arrival: int  # order of submission; the oldest is served first
     submitted_at: float
     rows: list[Sequence]
     started_at: float | None = None  # first scheduled
     first_token_at: float | None = None
+    adjuster: Adjuster | None = None  # what is done to the scores of its rows
     num_cached_tokens: int = 0
     num_preemptions: int = 0
 

@@ -128,8 +128,8 @@ class BodyExplainer:
     def _unknown_field(self, field: str, strategy: str) -> str:
         owners = self._owners.get(field)
         if owners:
-            others = " or ".join(owners)
-            return f"Strategy {strategy} has no {field}; leave it out, or use strategy {others}."
+            remedy = f"leave it out, or use one that has it: {', '.join(owners)}."
+            return f"Strategy {strategy} has no {field}; {remedy}"
         names = [*self._models[strategy].model_fields, *self._owners]
         hint = ELSEWHERE.get(field) or _hint(_cut(field), names).strip() or "Leave it out."
         return f"There is no field {_shown(field)}. {hint}"

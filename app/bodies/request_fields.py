@@ -9,8 +9,6 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
     PrivateAttr,
@@ -19,6 +17,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from app.bodies.adjustment_fields import AdjustmentFields
+from app.bodies.strict_model import StrictModel
 from app.text.codec import UNDECODABLE
 from app.text.request import Conversation, Message, TextRequest
 from decoding.base import Strategy
@@ -68,12 +68,6 @@ StopOrList = Annotated[
 TokenCount = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
 
 
-class StrictModel(BaseModel):
-    """Base of request bodies: nothing unknown, no conversions, no infinities."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
-
-
 class MessageBody(StrictModel):
     """One turn of a conversation."""
 
@@ -88,7 +82,7 @@ class MessageBody(StrictModel):
     content: Text = Field(description="What they say.")
 
 
-class GenerateBody(StrictModel):
+class GenerateBody(AdjustmentFields):
     """What all bodies share. Of `text` and `messages` exactly one, of the lengths at most one."""
 
     strategy_type: ClassVar[type[Strategy]]
@@ -182,6 +176,7 @@ class GenerateBody(StrictModel):
             seed=self.seed,
             stop=tuple(dict.fromkeys([stops] if isinstance(stops, str) else stops)),
             return_full_text=isinstance(prompt, str) if full is None else full,
+            adjustments=self.as_adjustments(),
             cache=self.cache,
             details=self.details,
         )

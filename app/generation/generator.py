@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from app.errors import AppError, ServiceUnavailable, describe
+from app.generation.adjustments import AdjustmentTranslator
 from app.generation.cache import ResponseCache
 from app.generation.event_router import EventRouter
 from app.generation.flight import CacheOutcome, Flight, Subscription
@@ -54,7 +55,13 @@ class TextGenerator:
     ) -> None:
         self._codec = TextCodec(tokenizer)
         self.presenter = Presenter(codec=self._codec, model_name=model.name, clock=clock)
-        self._preparer = Preparer(codec=self._codec, limits=worker.limits, model=model)
+        limits = worker.limits
+        self._preparer = Preparer(
+            codec=self._codec,
+            limits=limits,
+            model=model,
+            translator=AdjustmentTranslator(self._codec, limits.vocab_size),
+        )
         self._clock = clock
         self._metrics = metrics
         self._worker = worker

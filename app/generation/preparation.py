@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from app.errors import InvalidRequest
+from app.generation.adjustments import AdjustmentTranslator
 from app.text.codec import TextCodec
 from app.text.request import DEFAULT_NEW_TOKENS, TextRequest
 from app.text.stop_strings import StopStrings
+from decoding.adjustments import Adjustments
 from decoding.base import Strategy
 from engine.messages import EngineLimits, GenerationRequest
 
@@ -34,6 +36,7 @@ class CacheKey:
     parameters: tuple[tuple[str, str], ...]  # names and how their values are written
     max_new_tokens: int
     stop: tuple[str, ...]
+    adjustments: tuple[tuple[str, object], ...]  # those asked for, by name
     seed: int | None  # None where it does not matter, or where any will do
 
 
@@ -47,6 +50,7 @@ class PreparedRequest:
     context: tuple[int, ...]  # the prompt tokens that the continuation is decoded after
     max_new_tokens: int
     stop_check: StopStrings | None
+    adjustments: Adjustments
     cache_key: CacheKey | None  # None: neither looked up nor stored
 
     def as_generation(
@@ -61,6 +65,7 @@ class PreparedRequest:
             seed=seed,
             eos_token_ids=eos_token_ids,
             stop=self.stop_check,
+            adjustments=self.adjustments,
         )
 
 
@@ -71,6 +76,7 @@ class Preparer:
     codec: TextCodec
     limits: EngineLimits
     model: ModelIdentity
+    translator: AdjustmentTranslator
 
     def prepare(self, request: TextRequest) -> PreparedRequest:
         """Tokenise a request and check that it can be served. Blocks; call it on a text thread.
@@ -92,6 +98,7 @@ class Preparer:
             context=context,
             max_new_tokens=max_new_tokens,
             stop_check=stop_check,
+            adjustments=self.translator.translate(request.adjustments, max_new_tokens),
             cache_key=key,
         )
 
@@ -160,6 +167,7 @@ class Preparer:
             parameters=tuple((n, repr(v)) for n, v in strategy_parameters(strategy).items()),
             max_new_tokens=max_new_tokens,
             stop=tuple(sorted(request.stop)),
+            adjustments=tuple(request.adjustments.asked_for.items()),
             seed=None if strategy.is_deterministic else request.seed,
         )
 

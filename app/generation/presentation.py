@@ -20,6 +20,7 @@ from app.bodies.schemas import (
 from app.generation.completion import Completed, FinishedText
 from app.generation.flight import CacheOutcome, Subscription
 from app.generation.preparation import PreparedRequest, strategy_parameters
+from app.text.adjustments import TextAdjustments
 from app.text.codec import TextCodec
 
 
@@ -102,9 +103,18 @@ def _sequences(prepared: PreparedRequest, completed: Completed) -> list[Sequence
 
 def _parameters(prepared: PreparedRequest) -> dict[str, JsonValue]:
     request = prepared.request
-    parameters: dict[str, JsonValue] = to_jsonable_python(strategy_parameters(request.strategy))
+    effective = strategy_parameters(request.strategy) | _adjustments(request.adjustments)
+    parameters: dict[str, JsonValue] = to_jsonable_python(effective)
     return parameters | {
         "max_new_tokens": prepared.max_new_tokens,
         "stop": list(request.stop),
         "return_full_text": request.return_full_text,
     }
+
+
+def _adjustments(adjustments: TextAdjustments) -> dict[str, object]:
+    """Those that were asked for, as a body writes them."""
+    asked = adjustments.asked_for
+    if adjustments.logit_bias:
+        asked["logit_bias"] = {str(token_id): bias for token_id, bias in adjustments.logit_bias}
+    return asked

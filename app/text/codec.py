@@ -87,6 +87,17 @@ class TextCodec:
         """The text of one token alone, special or not."""
         return self._decode((token_id,), skip_special_tokens=False)
 
+    def encode_piece(self, text: str) -> tuple[int, ...]:
+        """Token ids of a text that stands within another: no special tokens are added."""
+        return self.encode(text, has_special_tokens=True)
+
+    def token_texts(self, num_ids: int) -> list[str]:
+        """The text of each token by its id, those of the model that the tokenizer lacks empty."""
+        return [
+            self.token_text(token_id) if token_id < self._num_ids else ""
+            for token_id in range(num_ids)
+        ]
+
     def is_silent(self, token_id: int) -> bool:
         """Whether the token never shows: special, or unknown to the tokenizer."""
         return token_id >= self._num_ids or token_id in self._silent_ids

@@ -5,6 +5,7 @@
 
 from dataclasses import dataclass
 
+from app.text.adjustments import NO_TEXT_ADJUSTMENTS, TextAdjustments
 from decoding.base import Strategy
 
 DEFAULT_NEW_TOKENS = 50
@@ -33,5 +34,6 @@ class TextRequest:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     return_full_text: bool = True
+    adjustments: TextAdjustments = NO_TEXT_ADJUSTMENTS
     cache: bool | None = None  # True: always, False: never, None: if the answer is determined
     details: bool = False

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from decoding.base import DecodingRow
 from decoding.params import Processing
-from decoding.processors.chain import apply_filters, penalise_repetition
+from decoding.processors.chain import Filtering, apply_filters, is_truncation_by_top_k_first
 
 MOST_KEPT = 256  # with more, the whole chain is as fast
 _SPARE = 16  # looked at beyond top_k, for tokens as likely as the last one kept
@@ -30,15 +29,15 @@ class Shortlist:
 
 def shortlist_size(processing: Processing) -> int:
     """How many tokens to keep for the shortlist; 0 if a row needs the whole vocabulary."""
-    return processing.top_k if processing.top_k <= MOST_KEPT else 0
+    if processing.top_k > MOST_KEPT or not is_truncation_by_top_k_first(processing):
+        return 0
+    return processing.top_k
 
 
-def find_shortlist(
-    scores: Tensor, rows: Sequence[DecodingRow], asked: Sequence[Processing]
-) -> Shortlist:
-    """Candidates of rows of `scores` [rows, vocab] that all have the same `top_k`."""
-    num_looked_at = min(asked[0].top_k + _SPARE, scores.shape[1])
-    best = torch.topk(penalise_repetition(scores, rows, asked), num_looked_at, dim=1)
+def find_shortlist(scores: Tensor, asked: Sequence[Filtering]) -> Shortlist:
+    """Candidates of rows of adjusted `scores` [rows, vocab] that all have the same `top_k`."""
+    num_looked_at = min(asked[0].processing.top_k + _SPARE, scores.shape[1])
+    best = torch.topk(scores, num_looked_at, dim=1)
     token_ids, order = best.indices.sort(dim=1)
     processed = apply_filters(best.values.gather(1, order), asked)
     has_all = num_looked_at == scores.shape[1]

@@ -227,11 +227,11 @@ def _early(early_stopping: EarlyStopping) -> Beam:
 
 
 def test_the_ask_holds_enough_candidates_for_every_beam_to_meet_every_end_token() -> None:
-    beam = Beam(num_beams=3, repetition_penalty=1.3)
+    beam = Beam(num_beams=3)
     assert beam.start(build_task(5)).ask.count == 6
     assert beam.start(build_task(5, 1)).ask.count == 6
     assert beam.start(build_task(5, 1, 2, 3)).ask.count == 12
-    assert beam.start(build_task(5)).ask.processing == Processing(repetition_penalty=1.3)
+    assert beam.start(build_task(5)).ask.processing == Processing()
 
 
 def _always(_: Sequence[int]) -> bool:

@@ -184,8 +184,6 @@ def test_truncation_to_one_token_leaves_one_sequence_however_many_are_asked_for(
 
 
 def test_the_ask_carries_the_processing_and_the_seed() -> None:
-    strategy = BeamSample(
-        num_beams=3, temperature=0.7, top_k=5, top_p=0.8, min_p=0.1, repetition_penalty=1.2
-    )
-    processing = Processing(temperature=0.7, top_k=5, top_p=0.8, min_p=0.1, repetition_penalty=1.2)
+    strategy = BeamSample(num_beams=3, temperature=0.7, top_k=5, top_p=0.8, min_p=0.1)
+    processing = Processing(temperature=0.7, top_k=5, top_p=0.8, min_p=0.1)
     assert strategy.start(build_task(5, 1, 2, seed=9)).ask == DrawDistinct(processing, 9, count=9)

@@ -43,12 +43,8 @@ def test_the_best_of_the_samples_that_sample_draws_are_returned(
     seed: int, num_returned: int
 ) -> None:
     model, task = ToyModel(seed), build_task(7, 0, seed=seed)
-    strategy = BestOf(
-        best_of=5, num_return_sequences=num_returned, temperature=1.7, repetition_penalty=1.2
-    )
-    drawn = _run(
-        model, Sample(num_return_sequences=5, temperature=1.7, repetition_penalty=1.2), task
-    )
+    strategy = BestOf(best_of=5, num_return_sequences=num_returned, temperature=1.7, min_p=0.01)
+    drawn = _run(model, Sample(num_return_sequences=5, temperature=1.7, min_p=0.01), task)
     best = sorted(drawn.results, key=_mean, reverse=True)[:num_returned]
     answered = _run(model, strategy, task).results
     assert [each.token_ids for each in answered] == [each.token_ids for each in best]

@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from decoding.base import Ask, Best, Candidate, Draw, MostLikely
+from decoding.adjuster import compile_adjustments
+from decoding.adjustments import Adjustments
+from decoding.base import Ask, Best, Candidate, Draw, MostLikely, Task
 from decoding.chooser import RowAsk, find_candidates
 from decoding.params import Processing
 from tests.decoding.rows import FixedRow, random_logits
@@ -22,7 +24,7 @@ PROCESSINGS = (
     Processing(top_k=5),
     Processing(top_p=0.8),
     Processing(min_p=0.1),
-    Processing(repetition_penalty=1.4, temperature=1.3, top_k=50, top_p=0.95, min_p=0.01),
+    Processing(temperature=1.3, top_k=50, top_p=0.95, min_p=0.01),
 )
 ASKS: tuple[Ask, ...] = (
     *(MostLikely(processing) for processing in PROCESSINGS),
@@ -110,7 +112,10 @@ def test_the_most_likely_token_comes_with_its_log_probability() -> None:
 def test_the_best_are_ranked_by_processed_log_probability() -> None:
     logits = random_logits(1, VOCAB_SIZE)
     row = FixedRow(prompt_ids=tuple(logits[0].topk(3).indices.tolist()))
-    found = _find_one(logits, Best(Processing(repetition_penalty=3.0), 8), row)
+    adjuster = compile_adjustments(
+        Adjustments(repetition_penalty=3.0), Task(max_new_tokens=5, seed=0)
+    )
+    (found,) = find_candidates(logits, [RowAsk(row, Best(PLAIN, 8), adjuster)])
     scores = [candidate.score for candidate in found]
     assert scores == sorted(scores, reverse=True)
     logprobs = torch.log_softmax(logits.double(), 1)[0]
@@ -182,9 +187,8 @@ def test_tokens_that_a_model_rules_out_are_never_taken() -> None:
 @pytest.mark.parametrize(
     "ask",
     [
-        Draw(Processing(repetition_penalty=1e-40), seed=0),
         Draw(Processing(temperature=1e-40), seed=0),
-        MostLikely(Processing(repetition_penalty=1e-40)),
+        MostLikely(Processing(temperature=1e-40)),
     ],
 )
 def test_scores_that_processing_makes_infinite_give_no_candidates(ask: Ask) -> None:

@@ -15,7 +15,7 @@ NEVER = -math.inf
 
 
 def _draw(scores: list[float], number: float) -> int:
-    return draw_tokens(torch.tensor([scores]), [[number]]).item()
+    return draw_tokens(torch.tensor([scores]), [[number]]).token_ids.item()
 
 
 @pytest.mark.parametrize(
@@ -56,15 +56,15 @@ def test_only_tokens_with_probability_are_drawn(scores: list[float], number: flo
 def test_even_numbers_give_each_token_its_share() -> None:
     scores = random_logits(1, 20, spread=1.0)
     numbers = [(at + 0.5) / 20_000 for at in range(20_000)]
-    found = torch.bincount(draw_tokens(scores, [numbers])[0], minlength=20) / 20_000
+    found = torch.bincount(draw_tokens(scores, [numbers]).token_ids[0], minlength=20) / 20_000
     assert (found - torch.softmax(scores[0], 0)).abs().max() < 1e-4
 
 
 def test_each_row_is_drawn_from_its_own_scores_with_its_own_numbers() -> None:
     scores = random_logits(6, 1000)
     numbers = [[0.1 * row, 0.05 + 0.1 * row, 0.5] for row in range(6)]
-    together = draw_tokens(scores, numbers)
+    together = draw_tokens(scores, numbers).token_ids
     assert together.shape == (6, 3)
     for row in range(6):
-        alone = draw_tokens(scores[row : row + 1], numbers[row : row + 1])
+        alone = draw_tokens(scores[row : row + 1], numbers[row : row + 1]).token_ids
         assert torch.equal(together[row], alone[0])

@@ -3,22 +3,20 @@
 import math
 
 import pytest
+import torch
 
 from decoding.params import Processing
+from decoding.processors.chain import Filtering, apply_filters
 
 
 def test_defaults_do_nothing() -> None:
-    assert Processing() == Processing(
-        repetition_penalty=1.0, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0
-    )
+    scores = torch.randn(3, 50)
+    assert apply_filters(scores, [Filtering(Processing())] * 3) is scores
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("repetition_penalty", 0.0),
-        ("repetition_penalty", -1.0),
-        ("repetition_penalty", math.nan),
         ("temperature", 0.0),
         ("temperature", -0.1),
         ("temperature", math.nan),
@@ -29,8 +27,22 @@ def test_defaults_do_nothing() -> None:
         ("min_p", -0.1),
         ("min_p", 1.1),
         ("min_p", math.nan),
+        ("typical_p", 0.0),
+        ("top_h", 0.0),
+        ("top_h", 1.1),
+        ("top_n_sigma", -1.0),
+        ("epsilon_cutoff", -0.1),
+        ("eta_cutoff", math.nan),
+        ("xtc_probability", 1.1),
+        ("xtc_threshold", 0.0),
+        ("dynatemp_range", -1.0),
     ],
 )
 def test_a_value_the_maths_cannot_work_with_is_refused_by_name(field: str, value: float) -> None:
     with pytest.raises(ValueError, match=field):
         Processing(**{field: value})
+
+
+def test_an_order_that_names_no_filter_is_refused() -> None:
+    with pytest.raises(ValueError, match="no sampler 'topk'"):
+        Processing(samplers=("topk",))

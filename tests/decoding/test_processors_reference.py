@@ -12,7 +12,7 @@ from torch import Tensor
 from decoding.base import Ask, Best, Draw, MostLikely
 from decoding.chooser import RowAsk, find_candidates
 from decoding.params import Processing
-from decoding.processors.chain import process
+from decoding.processors.chain import Filtering, apply_filters
 from tests.oracle.distribution import process_by_transformers
 
 VOCAB_SIZE = 1000
@@ -21,8 +21,6 @@ TOLERANCE = 2e-6  # of a logit: top-p and min-p compare sums that are rounded di
 
 PROCESSINGS = (
     Processing(),
-    Processing(repetition_penalty=1.7),
-    Processing(repetition_penalty=0.6),
     Processing(temperature=0.3),
     Processing(temperature=12.5),
     Processing(top_k=1),
@@ -33,8 +31,16 @@ PROCESSINGS = (
     Processing(top_p=0.999),
     Processing(min_p=0.05),
     Processing(min_p=1.0),
-    Processing(repetition_penalty=1.3, temperature=0.7, top_k=40, top_p=0.9, min_p=0.02),
-    Processing(repetition_penalty=1.1, temperature=1.9, top_p=0.95, min_p=0.3),
+    Processing(typical_p=0.2),
+    Processing(typical_p=0.95),
+    Processing(epsilon_cutoff=0.0005),
+    Processing(epsilon_cutoff=0.3),
+    Processing(eta_cutoff=0.0005),
+    Processing(eta_cutoff=0.3),
+    Processing(top_h=0.3),
+    Processing(top_h=0.9),
+    Processing(temperature=0.7, top_k=40, top_p=0.9, min_p=0.02),
+    Processing(temperature=1.9, top_p=0.95, min_p=0.3, typical_p=0.9),
 )
 
 
@@ -51,6 +57,10 @@ class Row:
 def _reference(scores: Tensor, row: Row, processing: Processing) -> Tensor:
     """The scores of one row after the processors of `transformers`, [vocab]."""
     return process_by_transformers(scores, row.token_ids, asdict(processing))
+
+
+def _process(scores: Tensor, asked: Sequence[Processing]) -> Tensor:
+    return apply_filters(scores, [Filtering(processing) for processing in asked])
 
 
 def _scores(seed: int, num_rows: int) -> Tensor:
@@ -81,14 +91,14 @@ def _is_same(ours: Tensor, reference: Tensor) -> bool:
 def test_each_processing_gives_what_transformers_gives(processing: Processing) -> None:
     for seed in range(len(SPREADS) * 5):
         scores, rows = _scores(seed, 1), _rows(seed, 1)
-        ours = process(scores, rows, [processing])
+        ours = _process(scores, [processing])
         assert _is_same(ours[0], _reference(scores[0], rows[0], processing)), f"seed {seed}"
 
 
 def test_rows_of_different_processing_give_what_transformers_gives_each_alone() -> None:
     for seed in range(10):
         scores, rows = _scores(seed, len(PROCESSINGS)), _rows(seed, len(PROCESSINGS))
-        ours = process(scores, rows, PROCESSINGS)
+        ours = _process(scores, PROCESSINGS)
         for at, processing in enumerate(PROCESSINGS):
             reference = _reference(scores[at], rows[at], processing)
             assert _is_same(ours[at], reference), f"seed {seed}, {processing}"
@@ -97,26 +107,35 @@ def test_rows_of_different_processing_give_what_transformers_gives_each_alone() 
 def test_banned_tokens_stay_banned_and_move_no_other_token() -> None:
     scores, rows = _scores(2, len(PROCESSINGS)), _rows(2, len(PROCESSINGS))
     scores[:, ::3] = -torch.inf
-    ours = process(scores, rows, PROCESSINGS)
+    ours = _process(scores, PROCESSINGS)
     assert ours[:, ::3].isneginf().all()
     for at, processing in enumerate(PROCESSINGS):
         assert _is_same(ours[at], _reference(scores[at], rows[at], processing)), processing
 
 
 def test_processing_leaves_its_input_as_it_was() -> None:
-    scores, rows = _scores(3, len(PROCESSINGS)), _rows(3, len(PROCESSINGS))
+    scores = _scores(3, len(PROCESSINGS))
     before = scores.clone()
-    process(scores, rows, PROCESSINGS)
+    _process(scores, PROCESSINGS)
     assert torch.equal(scores, before)
 
 
 processings = st.builds(
     Processing,
-    repetition_penalty=st.sampled_from([1.0, 1.0, 0.5, 1.2, 3.0]),
     temperature=st.sampled_from([1.0, 0.01, 0.5, 1.5, 100.0]),
     top_k=st.sampled_from([0, 1, 2, 50, 999, 1_000_000]),
     top_p=st.sampled_from([1.0, 1e-9, 0.1, 0.9, 0.9999]),
     min_p=st.sampled_from([0.0, 1e-6, 0.1, 1.0]),
+    typical_p=st.sampled_from([1.0, 1.0, 0.3, 0.95]),
+    epsilon_cutoff=st.sampled_from([0.0, 0.0, 0.001]),
+    eta_cutoff=st.sampled_from([0.0, 0.0, 0.01]),
+    top_h=st.sampled_from([1.0, 1.0, 0.4]),
+    top_n_sigma=st.sampled_from([0.0, 0.0, 0.5, 2.0]),
+    dynatemp_range=st.sampled_from([0.0, 0.0, 0.4]),
+    xtc_probability=st.sampled_from([0.0, 0.0, 0.5, 1.0]),
+    mirostat=st.sampled_from([0, 0, 1, 2]),
+    mirostat_mu=st.sampled_from([0.1, 3.0, 9.0]),
+    samplers=st.sampled_from([None, None, ("top_p", "temperature"), ("xtc", "top_k", "min_p")]),
 )
 asks = st.one_of(
     st.builds(MostLikely, processings),
@@ -130,10 +149,10 @@ asks = st.one_of(
 def test_a_row_is_processed_the_same_alone_and_in_a_batch(
     batch: list[Processing], seed: int
 ) -> None:
-    scores, rows = _scores(seed, len(batch)), _rows(seed, len(batch))
-    together = process(scores, rows, batch)
+    scores = _scores(seed, len(batch))
+    together = _process(scores, batch)
     for at, processing in enumerate(batch):
-        alone = process(scores[at : at + 1], rows[at : at + 1], [processing])
+        alone = _process(scores[at : at + 1], [processing])
         assert torch.equal(together[at], alone[0]), processing
 
 
@@ -162,7 +181,7 @@ def test_a_row_with_broken_logits_finds_nothing_and_its_neighbours_what_they_fin
 
 def test_a_draw_never_takes_a_dropped_token() -> None:
     scores, rows = _scores(5, len(PROCESSINGS)), _rows(5, len(PROCESSINGS))
-    kept = ~process(scores, rows, PROCESSINGS).isneginf()
+    kept = ~_process(scores, PROCESSINGS).isneginf()
     asked = [
         RowAsk(row, Draw(processing, seed=11, count=500))
         for row, processing in zip(rows, PROCESSINGS, strict=True)
@@ -173,7 +192,7 @@ def test_a_draw_never_takes_a_dropped_token() -> None:
 
 def test_log_probabilities_are_the_models_own_and_scores_the_processed_ones() -> None:
     logits, rows = _scores(6, 1), _rows(6, 1)
-    processing = Processing(repetition_penalty=1.5)
+    processing = Processing(temperature=1.5)
     (candidates,) = find_candidates(logits, [RowAsk(rows[0], Best(processing, 20))])
     logprobs = torch.log_softmax(logits[0], dim=0)
     processed = _reference(logprobs, rows[0], processing)

@@ -70,7 +70,11 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
 def test_built_in_strategies_are_listed_under_their_own_names() -> None:
     assert {name: strategy.name for name, strategy in STRATEGIES.items()} == {
         name: name
-        for name in ("greedy", "sample", "top_k", "top_p", "beam", "beam_sample", "best_of")
+        for name in (
+            *("greedy", "sample", "top_k", "top_p", "beam", "beam_sample", "best_of"),
+            *("min_p", "typical", "epsilon", "eta", "top_h", "top_n_sigma", "xtc"),
+            *("dynamic_temperature", "mirostat"),
+        )
     }
     assert DEFAULT_STRATEGY == "sample"
 

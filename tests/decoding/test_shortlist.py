@@ -15,7 +15,7 @@ PROCESSINGS = [
     Processing(top_k=50, top_p=0.95),
     Processing(top_k=50, temperature=0.3),
     Processing(top_k=7, temperature=2.5, min_p=0.05),
-    Processing(top_k=MOST_KEPT, top_p=0.5, repetition_penalty=1.7),
+    Processing(top_k=MOST_KEPT, top_p=0.5, typical_p=0.9),
 ]
 
 
@@ -67,5 +67,8 @@ def test_a_row_gets_the_same_bits_whatever_its_neighbours_do():
 
 def test_rows_that_keep_many_tokens_have_no_shortlist():
     assert shortlist_size(Processing()) == 0
+    assert shortlist_size(Processing(top_k=9, top_n_sigma=1.0)) == 0, "drops tokens before top-k"
+    assert shortlist_size(Processing(top_k=9, dynatemp_range=0.5)) == 0, "looks at all tokens"
+    assert shortlist_size(Processing(top_k=9, samplers=("top_p", "top_k"))) == 0, "another order"
     assert shortlist_size(Processing(top_k=MOST_KEPT + 1)) == 0
     assert shortlist_size(Processing(top_k=MOST_KEPT)) == MOST_KEPT

@@ -13,14 +13,23 @@ from typing_extensions import Doc
 from decoding.base import Candidate, Draw, Strategy, Task
 from decoding.beam import Beam
 from decoding.chooser import RowAsk, find_candidates
+from decoding.dynamic_temperature import DynamicTemperatureSampling
+from decoding.epsilon import EpsilonSampling
 from decoding.errors import InvalidParameter
+from decoding.eta import EtaSampling
 from decoding.greedy import Greedy
+from decoding.min_p import MinPSampling
+from decoding.mirostat import Mirostat
 from decoding.params import MAX_SEQUENCES
 from decoding.registry import STRATEGIES
 from decoding.sample import Sample
 from decoding.sampling import PROCESSING_FIELDS
+from decoding.top_h import TopHSampling
 from decoding.top_k import TopKSampling
+from decoding.top_n_sigma import TopNSigmaSampling
 from decoding.top_p import TopPSampling
+from decoding.typical import TypicalSampling
+from decoding.xtc import XtcSampling
 from tests.decoding.rows import FixedRow, random_logits
 
 PARAMETERS = [
@@ -42,7 +51,8 @@ def _is_number(strategy: type[Strategy], name: str) -> bool:
 def _first_step(strategy: Strategy, logits: Tensor) -> tuple[Candidate, ...]:
     """What the strategy's first ask finds in `logits` [1, vocab]."""
     row = FixedRow(prompt_ids=tuple(logits[0].topk(2).indices.tolist()))
-    (found,) = find_candidates(logits, [RowAsk(row, strategy.start(TASK).ask)])
+    ask = strategy.start(TASK).ask
+    (found,) = find_candidates(logits, [RowAsk(row, ask[0] if isinstance(ask, tuple) else ask)])
     return found
 
 
@@ -112,23 +122,57 @@ def test_rows_and_results_are_announced(
 @pytest.mark.parametrize(
     ("strategy", "changes"),
     [
-        (Greedy(), {"repetition_penalty": 9.0}),
         (Sample(), {"temperature": 30.0, "top_k": 0, "top_p": 1.0}),
         (Sample(temperature=30.0), {"top_k": 1}),
         (Sample(temperature=30.0, top_k=0), {"top_p": 0.01}),
         (Sample(temperature=30.0, top_k=0, top_p=1.0), {"min_p": 1.0}),
-        (Sample(top_k=2), {"repetition_penalty": 9.0}),
         (Sample(), {"num_return_sequences": 2}),
         (TopKSampling(temperature=30.0), {"top_k": 1}),
         (TopKSampling(), {"temperature": 30.0}),
-        (TopKSampling(top_k=2), {"repetition_penalty": 9.0}),
         (TopKSampling(), {"num_return_sequences": 2}),
         (TopPSampling(temperature=30.0, top_p=1.0), {"top_p": 0.01}),
         (TopPSampling(), {"temperature": 30.0}),
-        (TopPSampling(top_p=0.1), {"repetition_penalty": 9.0}),
         (TopPSampling(), {"num_return_sequences": 2}),
+        (Sample(temperature=30.0, top_k=0, top_p=1.0), {"typical_p": 0.01}),
+        (Sample(temperature=30.0, top_k=0, top_p=1.0), {"epsilon_cutoff": 0.5}),
+        (Sample(temperature=30.0, top_k=0, top_p=1.0), {"eta_cutoff": 0.9}),
+        (Sample(temperature=30.0, top_k=0, top_p=1.0), {"top_h": 0.01}),
+        (Sample(temperature=30.0, top_k=0, top_p=1.0), {"top_n_sigma": 0.01}),
+        (Sample(temperature=30.0, top_k=0, top_p=1.0), {"dynatemp_range": 30.0}),
+        (
+            Sample(temperature=30.0, top_k=0, top_p=1.0, dynatemp_range=30.0),
+            {"dynatemp_exponent": 100.0},
+        ),
+        (Sample(temperature=0.01, top_k=0, xtc_threshold=0.0001), {"xtc_probability": 1.0}),
+        (Sample(xtc_probability=1.0, xtc_threshold=0.01), {"xtc_threshold": 1.0}),
+        (Sample(temperature=30.0), {"samplers": ("top_k", "temperature")}),
+        (MinPSampling(temperature=30.0), {"min_p": 1.0}),
+        (MinPSampling(), {"temperature": 30.0}),
+        (TypicalSampling(temperature=30.0), {"typical_p": 0.01}),
+        (TypicalSampling(), {"temperature": 30.0}),
+        (EpsilonSampling(temperature=30.0), {"epsilon_cutoff": 0.5}),
+        (EpsilonSampling(), {"temperature": 30.0}),
+        (EtaSampling(temperature=30.0, eta_cutoff=0.0), {"eta_cutoff": 0.9}),
+        (EtaSampling(), {"temperature": 30.0}),
+        (TopHSampling(temperature=30.0), {"top_h": 0.01}),
+        (TopHSampling(), {"temperature": 30.0}),
+        (TopNSigmaSampling(temperature=30.0), {"top_n_sigma": 0.01}),
+        (TopNSigmaSampling(top_n_sigma=2.0), {"temperature": 30.0}),
+        (XtcSampling(temperature=0.3, xtc_probability=0.0), {"xtc_probability": 1.0}),
+        (XtcSampling(temperature=0.3, xtc_probability=1.0), {"xtc_threshold": 1.0}),
+        (XtcSampling(temperature=30.0), {"min_p": 1.0}),
+        (XtcSampling(), {"temperature": 30.0}),
+        (DynamicTemperatureSampling(min_p=0.0), {"dynatemp_range": 90.0}),
+        (
+            DynamicTemperatureSampling(min_p=0.0, dynatemp_range=90.0),
+            {"dynatemp_exponent": 100.0},
+        ),
+        (DynamicTemperatureSampling(temperature=30.0), {"min_p": 1.0}),
+        (DynamicTemperatureSampling(min_p=0.0), {"temperature": 30.0}),
+        (Mirostat(), {"mirostat": 1}),
+        (Mirostat(temperature=30.0), {"mirostat_tau": 0.1}),
+        (Mirostat(), {"temperature": 30.0}),
         (Beam(), {"num_beams": 2}),
-        (Beam(), {"repetition_penalty": 9.0}),
     ],
 )
 def test_every_parameter_of_a_step_has_an_effect(

@@ -3,6 +3,7 @@
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from decoding.adjustments import Adjustments
 from decoding.beam import Beam
 from decoding.greedy import Greedy
 from decoding.sample import Sample
@@ -68,7 +69,7 @@ def build_requests(vocab_size, *, num=10, new=16):
         Greedy(),
         Sample(num_return_sequences=2),
         Beam(num_beams=3, num_return_sequences=2),
-        Greedy(repetition_penalty=1.3),
+        Greedy(),
     ]
     requests = []
     for number in range(num):
@@ -81,6 +82,7 @@ def build_requests(vocab_size, *, num=10, new=16):
                 strategy=strategies[number % len(strategies)],
                 max_new_tokens=new,
                 seed=number,
+                adjustments=Adjustments(repetition_penalty=1.3 if number % 4 == 3 else 1.0),
             )
         )
     return requests

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import torch
 
+from decoding.adjustments import NO_ADJUSTMENTS, Adjustments
 from decoding.base import StopCheck, Strategy
 from decoding.greedy import Greedy
 from decoding.logits import Logits
@@ -69,6 +70,7 @@ def build_request(
     eos_token_ids: frozenset[int] = frozenset(),
     stop: StopCheck | None = None,
     cache_salt: str = "",
+    adjustments: Adjustments = NO_ADJUSTMENTS,
 ) -> GenerationRequest:
     """A request; greedy when no strategy is named."""
     return GenerationRequest(
@@ -80,6 +82,7 @@ def build_request(
         eos_token_ids=eos_token_ids,
         stop=stop,
         cache_salt=cache_salt,
+        adjustments=adjustments,
     )
 
 

@@ -187,9 +187,8 @@ def test_an_ask_that_raises_only_when_read_again_ends_its_own_request_only() -> 
 @pytest.mark.parametrize(
     "ask",
     [
-        Draw(Processing(repetition_penalty=1e-40), seed=0),
         Draw(Processing(temperature=1e-40), seed=0),
-        MostLikely(Processing(repetition_penalty=1e-40)),
+        MostLikely(Processing(temperature=1e-40)),
     ],
 )
 def test_processing_that_makes_scores_infinite_ends_its_own_request_only(

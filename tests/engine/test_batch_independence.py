@@ -23,14 +23,14 @@ from tests.oracle.engine_run import EngineRun, run_alone, run_staggered
 
 STRATEGIES: tuple[Strategy, ...] = (
     Greedy(),
-    Greedy(repetition_penalty=1.5),
+    Greedy(),
     Sample(num_return_sequences=3),
-    Sample(temperature=2.0, top_k=0, top_p=1.0, min_p=0.02, repetition_penalty=0.8),
+    Sample(temperature=2.0, top_k=0, top_p=1.0, min_p=0.02),
     TopKSampling(top_k=4, num_return_sequences=2),
     TopPSampling(top_p=0.8),
     Beam(num_beams=2),
     Beam(num_beams=4, num_return_sequences=3, length_penalty=0.0, early_stopping="never"),
-    Beam(num_beams=3, early_stopping=True, repetition_penalty=1.3),
+    Beam(num_beams=3, early_stopping=True),
 )
 END_TOKENS = frozenset({0, 1})
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, StoppingCriteria, StoppingCriteriaList
 
+from decoding.adjustments import Adjustments
 from decoding.base import StopCheck, Strategy
 from decoding.beam import Beam
 from decoding.greedy import Greedy
@@ -41,6 +42,7 @@ def generate_reference(model: PreTrainedModel, request: GenerationRequest) -> Re
         output_scores=True,
         stopping_criteria=_stopping_criteria(request),
         **_generation_options(request.strategy),
+        **_adjusting_options(request.adjustments),
     )
     generated = answer.sequences[:, prompt.shape[1] :].tolist()
     return Reference(
@@ -65,15 +67,31 @@ def describe_difference(
 
 def _generation_options(strategy: Strategy) -> Mapping[str, object]:
     if isinstance(strategy, Greedy):
-        return {"repetition_penalty": strategy.repetition_penalty}
+        return {}
     assert isinstance(strategy, Beam), f"no reference for {strategy}"
     return {
         "num_beams": strategy.num_beams,
         "length_penalty": strategy.length_penalty,
         "early_stopping": strategy.early_stopping,
         "num_return_sequences": strategy.num_return_sequences,
-        "repetition_penalty": strategy.repetition_penalty,
     }
+
+
+def _adjusting_options(adjustments: Adjustments) -> Mapping[str, object]:
+    """Only what is asked for: some of them have no value that does nothing."""
+    assert adjustments.presence_penalty == adjustments.frequency_penalty == 0, "it has none"
+    assert adjustments.dry_multiplier == 0, "it has none"
+    options = {
+        "sequence_bias": {(token_id,): bias for token_id, bias in adjustments.logit_bias},
+        "repetition_penalty": adjustments.repetition_penalty,
+        "no_repeat_ngram_size": adjustments.no_repeat_ngram_size,
+        "bad_words_ids": [list(word) for word in adjustments.bad_words],
+        "min_new_tokens": adjustments.min_new_tokens,
+        "suppress_tokens": list(adjustments.suppress_tokens),
+        "begin_suppress_tokens": list(adjustments.begin_suppress_tokens),
+        "forced_eos_token_id": adjustments.forced_eos_token_id,
+    }
+    return {name: value for name, value in options.items() if value}
 
 
 class _Stop(StoppingCriteria):

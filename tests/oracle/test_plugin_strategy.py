@@ -164,7 +164,7 @@ BROKEN: Mapping[str, str] = {
     "a-negative-top-k": f"self.ask = Draw(Processing(top_k=-2), seed=1); {GOES_ON}",
     "a-top-p-of-nothing": f"self.ask = Draw(Processing(top_p=0.0), seed=1); {GOES_ON}",
     "a-temperature-of-zero": f"self.ask = Draw(Processing(temperature=0.0), seed=1); {GOES_ON}",
-    "a-penalty-of-zero": f"self.ask = Best(Processing(repetition_penalty=0.0), 9); {GOES_ON}",
+    "a-min-p-of-two": f"self.ask = Best(Processing(min_p=2.0), 9); {GOES_ON}",
     "no-processing": f"self.ask = Best(None, count=2); {GOES_ON}",
 }
 

@@ -14,6 +14,7 @@ import torch
 from scipy.stats import chisquare
 from transformers import PreTrainedModel
 
+from decoding.adjustments import Adjustments
 from decoding.base import Strategy
 from decoding.sample import Sample
 from decoding.top_k import TopKSampling
@@ -26,7 +27,7 @@ from tests.oracle.distribution import next_token_distribution
 from tests.oracle.engine_run import EngineRun, run_alone, run_staggered
 from tests.oracle.exam import served
 from tests.oracle.serving import build_engine
-from tests.oracle.workload import BEAMS, GREEDY, SAMPLES, build_requests
+from tests.oracle.workload import BEAMS, GREEDY, PLAIN, SAMPLES, build_requests
 
 FALSE_ALARM = 1e-6
 SAMPLES_A_REQUEST = 200
@@ -36,17 +37,20 @@ WIDE = EngineConfig(max_rows=1000, max_step_tokens=1000)
 # Its own tokens hold a sixth of what follows, the likeliest token as much, and 14 tokens matter.
 PROMPT_IDS = (48, 217, 117, 72, 150, 14, 125, 51, 239, 28)
 
-DRAWN: Sequence[Strategy] = (
-    Sample(),
-    Sample(top_k=0, top_p=1.0),
-    Sample(temperature=0.4, top_k=0, top_p=1.0),
-    Sample(temperature=2.5, top_k=30, top_p=1.0),
-    Sample(top_k=0, top_p=0.6),
-    Sample(top_k=0, top_p=1.0, min_p=0.1),
-    Sample(top_k=0, top_p=1.0, repetition_penalty=1.8),
-    Sample(temperature=1.5, top_k=25, top_p=0.9, min_p=0.02, repetition_penalty=0.7),
-    TopKSampling(top_k=5, temperature=1.3),
-    TopPSampling(top_p=0.8, temperature=0.9, repetition_penalty=1.2),
+PENALISED = Adjustments(repetition_penalty=1.8)
+DRAWN: Sequence[tuple[Strategy, Adjustments]] = (
+    (Sample(), PLAIN),
+    (Sample(top_k=0, top_p=1.0), PLAIN),
+    (Sample(temperature=0.4, top_k=0, top_p=1.0), PLAIN),
+    (Sample(temperature=2.5, top_k=30, top_p=1.0), PLAIN),
+    (Sample(top_k=0, top_p=0.6), PLAIN),
+    (Sample(top_k=0, top_p=1.0, min_p=0.1), PLAIN),
+    (Sample(top_k=0, top_p=1.0, typical_p=0.7), PLAIN),
+    (Sample(top_k=0, top_p=1.0, eta_cutoff=0.02), PLAIN),
+    (Sample(top_k=0, top_p=1.0), PENALISED),
+    (Sample(temperature=1.5, top_k=25, top_p=0.9, min_p=0.02), PENALISED),
+    (TopKSampling(top_k=5, temperature=1.3), PLAIN),
+    (TopPSampling(top_p=0.8, temperature=0.9), PENALISED),
 )
 
 
@@ -61,7 +65,12 @@ def wide_engine() -> Engine:
 
 
 def draw(
-    engine: Engine, strategy: Strategy, *, num_tokens: int, samples_a_request: int
+    engine: Engine,
+    strategy: Strategy,
+    adjustments: Adjustments,
+    *,
+    num_tokens: int,
+    samples_a_request: int,
 ) -> Counter[tuple[int, ...]]:
     """Count what many seeds draw after the prompt, `num_tokens` tokens each."""
     num_seeds = NUM_SEEDS if samples_a_request > 1 else NUM_LONE_DRAWS
@@ -74,6 +83,7 @@ def draw(
                 strategy=replace(strategy, num_return_sequences=samples_a_request),
                 max_new_tokens=num_tokens,
                 seed=seed,
+                adjustments=adjustments,
             )
         )
     run.finish()
@@ -95,57 +105,72 @@ def chance(counts: Counter[tuple[int, ...]], expected: Mapping[tuple[int, ...], 
     return float(chisquare(observed_counts, [count * scale for count in expected_counts]).pvalue)
 
 
-def one_token(model: PreTrainedModel, strategy: Strategy) -> dict[tuple[int, ...], float]:
-    probabilities = next_token_distribution(model, PROMPT_IDS, strategy).tolist()
+def one_token(
+    model: PreTrainedModel, strategy: Strategy, adjustments: Adjustments
+) -> dict[tuple[int, ...], float]:
+    probabilities = next_token_distribution(model, PROMPT_IDS, strategy, adjustments).tolist()
     return {(token_id,): p for token_id, p in enumerate(probabilities) if p > 0}
 
 
-def two_tokens(model: PreTrainedModel, strategy: Strategy) -> dict[tuple[int, ...], float]:
+def two_tokens(
+    model: PreTrainedModel, strategy: Strategy, adjustments: Adjustments
+) -> dict[tuple[int, ...], float]:
     return {
         (*first, second): p * q
-        for first, p in one_token(model, strategy).items()
+        for first, p in one_token(model, strategy, adjustments).items()
         for second, q in enumerate(
-            next_token_distribution(model, (*PROMPT_IDS, *first), strategy).tolist()
+            next_token_distribution(model, (*PROMPT_IDS, *first), strategy, adjustments).tolist()
         )
         if q > 0
     }
 
 
-@pytest.mark.parametrize("strategy", DRAWN, ids=str)
+@pytest.mark.parametrize(("strategy", "adjustments"), DRAWN, ids=str)
 def test_drawn_tokens_follow_the_distribution_of_transformers(
-    model: PreTrainedModel, wide_engine: Engine, strategy: Strategy
+    model: PreTrainedModel, wide_engine: Engine, strategy: Strategy, adjustments: Adjustments
 ) -> None:
-    counts = draw(wide_engine, strategy, num_tokens=1, samples_a_request=SAMPLES_A_REQUEST)
-    assert chance(counts, one_token(model, strategy)) > FALSE_ALARM
+    counts = draw(
+        wide_engine, strategy, adjustments, num_tokens=1, samples_a_request=SAMPLES_A_REQUEST
+    )
+    assert chance(counts, one_token(model, strategy, adjustments)) > FALSE_ALARM
 
 
-@pytest.mark.parametrize("strategy", [DRAWN[1], DRAWN[-1]], ids=str)
+@pytest.mark.parametrize(("strategy", "adjustments"), [DRAWN[1], DRAWN[-1]], ids=str)
 def test_one_draw_a_seed_follows_the_distribution_too(
-    model: PreTrainedModel, wide_engine: Engine, strategy: Strategy
+    model: PreTrainedModel, wide_engine: Engine, strategy: Strategy, adjustments: Adjustments
 ) -> None:
-    counts = draw(wide_engine, strategy, num_tokens=1, samples_a_request=1)
-    assert chance(counts, one_token(model, strategy)) > FALSE_ALARM
+    counts = draw(wide_engine, strategy, adjustments, num_tokens=1, samples_a_request=1)
+    assert chance(counts, one_token(model, strategy, adjustments)) > FALSE_ALARM
 
 
 @pytest.mark.parametrize(
-    "strategy",
-    [TopKSampling(top_k=4), Sample(top_k=6, temperature=2.0, top_p=1.0, repetition_penalty=1.5)],
+    ("strategy", "adjustments"),
+    [(TopKSampling(top_k=4), PLAIN), (Sample(top_k=6, temperature=2.0, top_p=1.0), PENALISED)],
     ids=str,
 )
 def test_pairs_of_drawn_tokens_follow_the_joint_distribution(
-    model: PreTrainedModel, wide_engine: Engine, strategy: Strategy
+    model: PreTrainedModel, wide_engine: Engine, strategy: Strategy, adjustments: Adjustments
 ) -> None:
-    counts = draw(wide_engine, strategy, num_tokens=2, samples_a_request=SAMPLES_A_REQUEST)
-    assert chance(counts, two_tokens(model, strategy)) > FALSE_ALARM
+    counts = draw(
+        wide_engine, strategy, adjustments, num_tokens=2, samples_a_request=SAMPLES_A_REQUEST
+    )
+    assert chance(counts, two_tokens(model, strategy, adjustments)) > FALSE_ALARM
 
 
-@pytest.mark.parametrize("wrong", [{"temperature": 1.1}, {"repetition_penalty": 1.1}], ids=str)
+@pytest.mark.parametrize(
+    ("wrong", "adjustments"),
+    [
+        (Sample(top_k=0, top_p=1.0, temperature=1.1), PLAIN),
+        (Sample(top_k=0, top_p=1.0), Adjustments(repetition_penalty=1.1)),
+    ],
+    ids=str,
+)
 def test_the_statistical_test_would_notice_a_parameter_a_tenth_off(
-    model: PreTrainedModel, wide_engine: Engine, wrong: Mapping[str, float]
+    model: PreTrainedModel, wide_engine: Engine, wrong: Strategy, adjustments: Adjustments
 ) -> None:
     strategy = Sample(top_k=0, top_p=1.0)
-    counts = draw(wide_engine, strategy, num_tokens=1, samples_a_request=SAMPLES_A_REQUEST)
-    assert chance(counts, one_token(model, replace(strategy, **wrong))) < FALSE_ALARM
+    counts = draw(wide_engine, strategy, PLAIN, num_tokens=1, samples_a_request=SAMPLES_A_REQUEST)
+    assert chance(counts, one_token(model, wrong, adjustments)) < FALSE_ALARM
 
 
 @pytest.fixture(scope="module", params=served("llama", "qwen3-moe", "gemma-3", "gpt-neox"), ids=str)
@@ -196,8 +221,8 @@ def test_another_seed_draws_other_tokens(wide_engine: Engine) -> None:
 def test_reported_log_probabilities_are_the_models_own(
     model: PreTrainedModel, wide_engine: Engine
 ) -> None:
-    strategy = Sample(temperature=0.5, top_k=9, repetition_penalty=1.4)
-    (request,) = build_requests([strategy], frozenset(), max_new_tokens=10)
+    (plain,) = build_requests([Sample(temperature=0.5, top_k=9)], frozenset(), max_new_tokens=10)
+    request = replace(plain, adjustments=PENALISED)
     (sequence,) = run_alone(wide_engine, request).finished[request.request_id].sequences
     token_ids = torch.tensor([[*request.prompt_ids, *sequence.token_ids]])
     with torch.inference_mode():

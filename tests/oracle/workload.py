@@ -6,6 +6,7 @@ from itertools import cycle, islice, product
 import torch
 from transformers import PreTrainedModel
 
+from decoding.adjustments import NO_ADJUSTMENTS, Adjustments
 from decoding.base import Strategy
 from decoding.beam import Beam
 from decoding.greedy import Greedy
@@ -19,18 +20,13 @@ from tests.oracle.reference import generate_reference
 PROMPT_LENGTHS = (1, 2, 6, 7, 8, 13, 16, 17, 24, 31, 40)  # around windows and blocks and beyond
 MAX_NEW_TOKENS = (14, 3, 11, 1, 18)
 
-GREEDY: tuple[Strategy, ...] = (
-    *[Greedy()] * 6,
-    Greedy(repetition_penalty=1.4),
-    Greedy(repetition_penalty=0.7),
-)
+GREEDY: tuple[Strategy, ...] = (*[Greedy()] * 8,)
 BEAMS: tuple[Strategy, ...] = tuple(
     Beam(
         num_beams=num_beams,
         length_penalty=length_penalty,
         early_stopping=early_stopping,
         num_return_sequences=1 + at % num_beams,
-        repetition_penalty=1.0 if at % 4 else 1.3,
     )
     for at, ((length_penalty, early_stopping), num_beams) in enumerate(
         zip(product((0.0, 0.6, 1.0, 2.0, -1.0), (False, True, "never")), cycle((2, 3, 4)))
@@ -39,10 +35,23 @@ BEAMS: tuple[Strategy, ...] = tuple(
 SAMPLES: tuple[Strategy, ...] = (
     Sample(),
     Sample(temperature=1.6, top_k=0, top_p=1.0, num_return_sequences=3),
-    Sample(temperature=0.8, min_p=0.05, repetition_penalty=1.2),
+    Sample(temperature=0.8, min_p=0.05, typical_p=0.9),
     TopKSampling(top_k=7, num_return_sequences=2),
     TopPSampling(top_p=0.7, temperature=1.2),
 )
+
+PLAIN = NO_ADJUSTMENTS
+ADJUSTMENTS: tuple[Adjustments, ...] = (
+    *(PLAIN, PLAIN, PLAIN, Adjustments(repetition_penalty=1.4)),
+    *(PLAIN, Adjustments(no_repeat_ngram_size=2, suppress_tokens=(9, 80, 81)), PLAIN, PLAIN),
+    *(PLAIN, Adjustments(repetition_penalty=0.7, min_new_tokens=6), PLAIN),
+    Adjustments(
+        logit_bias=((33, 4.0), (34, 2.5), (120, -3.0)),
+        bad_words=((33, 34), (90,)),
+        begin_suppress_tokens=(33,),
+    ),
+)
+"""What requests of the suite ask for besides, in turn; those of every fourth are plain."""
 
 
 def build_prompts(count: int, *, seed: int = 0) -> list[tuple[int, ...]]:
@@ -76,6 +85,7 @@ def build_requests(
             max_new_tokens=length,
             seed=1000 * seed + at,
             eos_token_ids=eos_token_ids,
+            adjustments=ADJUSTMENTS[at % len(ADJUSTMENTS)],
         )
         for at, (strategy, prompt_ids, length) in enumerate(
             zip(strategies, prompts, lengths, strict=False)

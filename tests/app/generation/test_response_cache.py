@@ -21,9 +21,10 @@ def key(number, num_tokens=3):
         model=MODEL,
         prompt_ids=tuple(range(1000 * number, 1000 * number + num_tokens)),
         strategy="greedy",
-        parameters=(("repetition_penalty", "1.0"),),
+        parameters=(("num_return_sequences", "1"),),
         max_new_tokens=5,
         stop=(),
+        adjustments=(),
         seed=None,
     )
 

@@ -49,6 +49,7 @@ async def test_other_answers_bypass_the_cache(service, body):
         {"max_new_tokens": 11},
         {"stop": "zzz"},
         {"repetition_penalty": 1.1},
+        {"logit_bias": {"5": 1.0}},
         {"strategy": "beam"},
         {"strategy": "sample", "seed": 1},
     ],
