@@ -1,6 +1,7 @@
 """The requests of the oracle suite: prompts of many lengths under many parameters, all seeded."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import cycle, islice, product
 
 import torch
@@ -85,12 +86,16 @@ def build_requests(
             max_new_tokens=length,
             seed=1000 * seed + at,
             eos_token_ids=eos_token_ids,
-            adjustments=ADJUSTMENTS[at % len(ADJUSTMENTS)],
+            adjustments=_fitting(ADJUSTMENTS[at % len(ADJUSTMENTS)], length),
         )
         for at, (strategy, prompt_ids, length) in enumerate(
             zip(strategies, prompts, lengths, strict=False)
         )
     ]
+
+
+def _fitting(adjustments: Adjustments, max_new_tokens: int) -> Adjustments:
+    return replace(adjustments, min_new_tokens=min(adjustments.min_new_tokens, max_new_tokens))
 
 
 def find_end_tokens(model: PreTrainedModel, *, seed: int = 0) -> frozenset[int]:
