@@ -24,6 +24,7 @@ from starlette.exceptions import HTTPException
 
 from decoding.errors import InvalidParameter
 from engine.errors import (
+    ConstraintNotMet,
     DecodingFailed,
     EngineClosed,
     EngineError,
@@ -153,6 +154,7 @@ _TABLE: Mapping[type[Exception], _Row] = {
     InvalidParameter: _Row(422, _INVALID, "invalid_value"),
     RequestTooLarge: _Row(422, _INVALID, "request_too_large"),
     RequestRefused: _Row(422, _INVALID, "request_refused"),
+    ConstraintNotMet: _Row(422, _INVALID, "constraint_not_met"),
     JobNotFound: _Row(404, _MISSING, "job_not_found"),
     ClientDisconnected: _Row(499, _INVALID, "client_disconnected"),
     TextQueueFull: _Row(503, _OVERLOADED, "text_queue_full", headers=_SOON),

@@ -27,6 +27,7 @@ from app.process.progress import ProgressCallback
 from app.settings import Settings
 from app.state import Services
 from app.text.executor import TextExecutor
+from app.text.grammar.compiler import GrammarCompiler
 from engine.errors import EngineError
 from engine.messages import Event
 from engine.worker import EngineWorker
@@ -70,15 +71,28 @@ def build_lifespan(
 
 
 async def _load(services: Services, progress: ProgressCallback) -> None:
-    work = partial(load_model, services.settings, progress)
-    loaded = await run_in_thread(work, name="model-loader")
-    _wire(services, loaded)
+    work = partial(_load_all, services.settings, progress)
+    loaded, grammars = await run_in_thread(work, name="model-loader")
+    _wire(services, loaded, grammars)
     services.become_ready()
     seconds = services.clock() - services.started_at
     logger.info("%s is loaded after %.1f s", loaded.served.name, seconds)
 
 
-def _wire(services: Services, loaded: LoadedModel) -> None:
+def _load_all(
+    settings: Settings, progress: ProgressCallback
+) -> tuple[LoadedModel, GrammarCompiler]:
+    """The model, and what takes time to make of its tokenizer."""
+    loaded = load_model(settings, progress)
+    grammars = GrammarCompiler.build(
+        loaded.tokenizer,
+        vocab_size=loaded.engine.limits.vocab_size,
+        eos_token_ids=loaded.eos_token_ids,
+    )
+    return loaded, grammars
+
+
+def _wire(services: Services, loaded: LoadedModel, grammars: GrammarCompiler) -> None:
     settings, served = services.settings, loaded.served
     router = EventRouter()
     worker = EngineWorker(
@@ -99,6 +113,7 @@ def _wire(services: Services, loaded: LoadedModel) -> None:
         cache=cache,
         metrics=services.metrics,
         model=ModelIdentity(name=served.name, revision=served.revision, runtime=served.runtime),
+        grammars=grammars,
         eos_token_ids=loaded.eos_token_ids,
         clock=services.clock,
     )

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from decoding.adjuster import Adjuster
 from decoding.base import Ask, Best, Candidate, DecodingRow, Draw, DrawDistinct, MostLikely
+from decoding.constraint import PackedTokens
 from decoding.distinct import draw_distinct
 from decoding.draw import draw_tokens
 from decoding.logits import Summary
@@ -22,6 +23,7 @@ from decoding.params import Processing
 from decoding.processors.adjust import adjust
 from decoding.processors.chain import Filtering, apply_filters
 from decoding.processors.shortlist import find_shortlist, shortlist_size
+from decoding.processors.token_mask import apply_token_mask
 from decoding.randomness import stream_key, uniform
 
 _NOTHING = Processing()
@@ -34,6 +36,7 @@ class RowAsk:
     row: DecodingRow
     ask: Ask
     adjuster: Adjuster | None = None
+    allowed: PackedTokens | None = None  # the only tokens that may follow; None: all may
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,9 @@ def _by_kind(asked: Sequence[RowAsk], finite: Sequence[bool]) -> list[list[int]]
 
 def _is_plain(entry: RowAsk) -> bool:
     """Whether the largest logit is all that is asked for."""
-    if entry.adjuster is not None or not isinstance(entry.ask, MostLikely):
+    if entry.adjuster is not None or entry.allowed is not None:
+        return False
+    if not isinstance(entry.ask, MostLikely):
         return False
     return entry.ask.processing == _NOTHING
 
@@ -111,6 +116,7 @@ def _take(logits: Tensor, normaliser: Tensor, asked: Sequence[RowAsk]) -> _Taken
         [entry.row for entry in asked],
         [entry.adjuster for entry in asked],
     )
+    scores = apply_token_mask(scores, [entry.allowed for entry in asked])
     if isinstance(asked[0].ask, Draw):
         if shortlist_size(asked[0].ask.processing):
             return _draw_from_shortlist(scores, asked)

@@ -27,7 +27,9 @@ def decide(
     """
     strategy = group.request.strategy.name
     if not all(found):
-        return DecodingFailed("the scores of this request's next token are not finite")
+        return DecodingFailed(
+            "the scores of this request's next token are not finite, or its rules allow no token"
+        )
     try:
         decision = group.decoder.advance(group.rows, found)
         _check_decision(group, decision, vocab_size)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from decoding.base import Decision
 from decoding.chooser import RowAsk, find_candidates
+from decoding.constraint import PackedTokens
 from decoding.logits import Logits
 from engine.config import EngineConfig
 from engine.decide import decide
@@ -26,6 +27,7 @@ from engine.messages import (
     TokenEvent,
 )
 from engine.plan import Plan
+from engine.restrict import restrict
 from engine.runner import Runner
 from engine.scheduler import Scheduler
 from engine.sequence import Group, num_reserved
@@ -164,12 +166,22 @@ class Engine:
 
     def _choose(self, plan: Plan, said: Logits) -> list[Decision | DecodingFailed]:
         """Each stepping group's decision, or why it has none."""
-        asked = [each for group in plan.stepping for each in _row_asks(group)]
+        allowed = [restrict(group) for group in plan.stepping]
+        asked = [
+            each
+            for group, tokens in zip(plan.stepping, allowed, strict=True)
+            for each in _row_asks(group, tokens)
+        ]
         found = iter(find_candidates(said.values, asked, said.summary) if asked else ())
         vocab_size = self._runner.vocab_size
-        return [
-            decide(group, [next(found) for _ in group.rows], vocab_size) for group in plan.stepping
-        ]
+        outcomes: list[Decision | DecodingFailed] = []
+        for group, tokens in zip(plan.stepping, allowed, strict=True):
+            candidates = [next(found) for _ in group.rows]
+            if isinstance(tokens, DecodingFailed):
+                outcomes.append(tokens)
+            else:
+                outcomes.append(decide(group, candidates, vocab_size))
+        return outcomes
 
     def _commit(self, plan: Plan, outcomes: Sequence[Decision | DecodingFailed]) -> list[Event]:
         """Write down what happened and say it; a group without a decision ends here."""
@@ -241,9 +253,16 @@ class _Totals:
     forward_seconds: float = 0.0
 
 
-def _row_asks(group: Group) -> list[RowAsk]:
+def _row_asks(
+    group: Group, allowed: Sequence[PackedTokens | None] | DecodingFailed
+) -> list[RowAsk]:
     asks = group.ask if isinstance(group.ask, tuple) else (group.ask,) * len(group.rows)
-    return [RowAsk(row, ask, group.adjuster) for row, ask in zip(group.rows, asks, strict=True)]
+    if isinstance(allowed, DecodingFailed):
+        allowed = [None] * len(group.rows)  # what is found for them is not looked at
+    return [
+        RowAsk(row, ask, group.adjuster, tokens)
+        for row, ask, tokens in zip(group.rows, asks, allowed, strict=True)
+    ]
 
 
 def _failed(group: Group, error: EngineError) -> RequestFailed:

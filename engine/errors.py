@@ -7,6 +7,7 @@
   + EngineClosed: the engine is not running any more
   + StepFailed: the model or the device failed during a step that held this request
   + DecodingFailed: this request's strategy or stop check raised, or its logits were not finite
+    - ConstraintNotMet: its grammar cannot be followed any further, which is the caller's to change
   + UnsupportedModel: a model this runner cannot serve correctly, with the reason
   + NativeUnavailable: the operators in C++ cannot be made here; the service runs without them
   + StepTooSmall: the settings leave no room in a step for a piece of a prompt
@@ -41,6 +42,10 @@ class StepFailed(EngineError):
 
 class DecodingFailed(EngineError):
     """Choosing tokens failed for this one request; its neighbours are not affected."""
+
+
+class ConstraintNotMet(DecodingFailed):
+    """The request's grammar cannot be followed here; the message is fit for clients."""
 
 
 class UnsupportedModel(EngineError):

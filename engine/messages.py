@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from decoding.adjustments import NO_ADJUSTMENTS, Adjustments
 from decoding.base import Hypothesis, StopCheck, Strategy
+from decoding.constraint import TokenConstraint
 from engine.errors import EngineError
 
 
@@ -24,6 +25,7 @@ class GenerationRequest:
     eos_token_ids: frozenset[int] = frozenset()
     stop: StopCheck | None = None
     adjustments: Adjustments = NO_ADJUSTMENTS
+    constraint: TokenConstraint | None = None  # this request's own, used by the engine alone
     cache_salt: str = ""  # prompts share cached prefixes only under the same salt
 
 

@@ -19,6 +19,7 @@ from pydantic_core import PydanticCustomError
 
 from app.bodies.adjustment_fields import AdjustmentFields
 from app.bodies.strict_model import StrictModel
+from app.bodies.structured_outputs import StructuredOutputs
 from app.text.codec import UNDECODABLE
 from app.text.request import Conversation, Message, TextRequest
 from decoding.base import Strategy
@@ -114,6 +115,10 @@ class GenerateBody(AdjustmentFields):
         default=None,
         description="A string, or a list of strings, that end the text; it is cut before them.",
     )
+    structured_outputs: StructuredOutputs | None = Field(
+        default=None,
+        description="Holds the text to a JSON schema, a regex, a choice or a grammar.",
+    )
     return_full_text: bool | None = Field(
         default=None,
         description="Whether generated_text begins with the prompt. By default true for `text`, "
@@ -166,7 +171,7 @@ class GenerateBody(AdjustmentFields):
 
     def _as_request(self, prompt: str | Conversation, field: str) -> TextRequest:
         stops = self.stop or []
-        full = self.return_full_text
+        full, structure = self.return_full_text, self.structured_outputs
         return TextRequest(
             prompt=prompt,
             prompt_field=field,
@@ -177,6 +182,7 @@ class GenerateBody(AdjustmentFields):
             stop=tuple(dict.fromkeys([stops] if isinstance(stops, str) else stops)),
             return_full_text=isinstance(prompt, str) if full is None else full,
             adjustments=self.as_adjustments(),
+            grammar=None if structure is None else structure.as_spec(),
             cache=self.cache,
             details=self.details,
         )

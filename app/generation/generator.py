@@ -21,6 +21,7 @@ from app.generation.presentation import Presenter
 from app.metrics import Metrics
 from app.text.codec import TextCodec
 from app.text.executor import TextExecutor
+from app.text.grammar.compiler import GrammarCompiler
 from app.text.request import TextRequest
 from engine.errors import EngineError
 from engine.worker import EngineWorker
@@ -49,6 +50,7 @@ class TextGenerator:
         cache: ResponseCache,
         metrics: Metrics,
         model: ModelIdentity,
+        grammars: GrammarCompiler,
         eos_token_ids: frozenset[int],
         clock: Callable[[], float],
         draw_seed: Callable[[], int] = draw_seed,
@@ -61,6 +63,7 @@ class TextGenerator:
             limits=limits,
             model=model,
             translator=AdjustmentTranslator(self._codec, limits.vocab_size),
+            grammars=grammars,
         )
         self._clock = clock
         self._metrics = metrics

@@ -10,10 +10,13 @@ from dataclasses import dataclass, fields
 from app.errors import InvalidRequest
 from app.generation.adjustments import AdjustmentTranslator
 from app.text.codec import TextCodec
+from app.text.grammar.compiler import GrammarCompiler
+from app.text.grammar.spec import GrammarSpec
 from app.text.request import DEFAULT_NEW_TOKENS, TextRequest
 from app.text.stop_strings import StopStrings
 from decoding.adjustments import Adjustments
 from decoding.base import Strategy
+from decoding.constraint import TokenConstraint
 from engine.messages import EngineLimits, GenerationRequest
 
 
@@ -37,6 +40,7 @@ class CacheKey:
     max_new_tokens: int
     stop: tuple[str, ...]
     adjustments: tuple[tuple[str, object], ...]  # those asked for, by name
+    grammar: GrammarSpec | None
     seed: int | None  # None where it does not matter, or where any will do
 
 
@@ -51,6 +55,7 @@ class PreparedRequest:
     max_new_tokens: int
     stop_check: StopStrings | None
     adjustments: Adjustments
+    constraint: TokenConstraint | None
     cache_key: CacheKey | None  # None: neither looked up nor stored
 
     def as_generation(
@@ -66,6 +71,7 @@ class PreparedRequest:
             eos_token_ids=eos_token_ids,
             stop=self.stop_check,
             adjustments=self.adjustments,
+            constraint=self.constraint,
         )
 
 
@@ -77,6 +83,7 @@ class Preparer:
     limits: EngineLimits
     model: ModelIdentity
     translator: AdjustmentTranslator
+    grammars: GrammarCompiler
 
     def prepare(self, request: TextRequest) -> PreparedRequest:
         """Tokenise a request and check that it can be served. Blocks; call it on a text thread.
@@ -99,6 +106,7 @@ class Preparer:
             max_new_tokens=max_new_tokens,
             stop_check=stop_check,
             adjustments=self.translator.translate(request.adjustments, max_new_tokens),
+            constraint=self._constraint(request),
             cache_key=key,
         )
 
@@ -110,6 +118,11 @@ class Preparer:
                 param=_rows_field(strategy),
                 code="too_many_sequences",
             )
+
+    def _constraint(self, request: TextRequest) -> TokenConstraint | None:
+        if request.grammar is None:
+            return None
+        return self.grammars.compile(request.grammar, num_rows=request.strategy.num_rows)
 
     def _tokenize(self, request: TextRequest) -> tuple[str, tuple[int, ...]]:
         if isinstance(request.prompt, str):
@@ -168,6 +181,7 @@ class Preparer:
             max_new_tokens=max_new_tokens,
             stop=tuple(sorted(request.stop)),
             adjustments=tuple(request.adjustments.asked_for.items()),
+            grammar=request.grammar,
             seed=None if strategy.is_deterministic else request.seed,
         )
 

@@ -4,6 +4,7 @@ Answers, streams and jobs use the one `Presenter` of the service, so a cached an
 a fresh one only in `cached` and in the times.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from app.generation.flight import CacheOutcome, Subscription
 from app.generation.preparation import PreparedRequest, strategy_parameters
 from app.text.adjustments import TextAdjustments
 from app.text.codec import TextCodec
+from app.text.grammar.spec import GrammarKind, GrammarSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +107,8 @@ def _parameters(prepared: PreparedRequest) -> dict[str, JsonValue]:
     request = prepared.request
     effective = strategy_parameters(request.strategy) | _adjustments(request.adjustments)
     parameters: dict[str, JsonValue] = to_jsonable_python(effective)
+    if request.grammar is not None:
+        parameters["structured_outputs"] = _grammar(request.grammar)
     return parameters | {
         "max_new_tokens": prepared.max_new_tokens,
         "stop": list(request.stop),
@@ -118,3 +122,9 @@ def _adjustments(adjustments: TextAdjustments) -> dict[str, object]:
     if adjustments.logit_bias:
         asked["logit_bias"] = {str(token_id): bias for token_id, bias in adjustments.logit_bias}
     return asked
+
+
+def _grammar(grammar: GrammarSpec) -> dict[str, JsonValue]:
+    is_json = grammar.kind in (GrammarKind.JSON, GrammarKind.CHOICE)
+    value: JsonValue = json.loads(grammar.text) if is_json else grammar.text or True
+    return {grammar.kind.value: value}

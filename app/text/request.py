@@ -6,6 +6,7 @@
 from dataclasses import dataclass
 
 from app.text.adjustments import NO_TEXT_ADJUSTMENTS, TextAdjustments
+from app.text.grammar.spec import GrammarSpec
 from decoding.base import Strategy
 
 DEFAULT_NEW_TOKENS = 50
@@ -35,5 +36,6 @@ class TextRequest:
     stop: tuple[str, ...] = ()
     return_full_text: bool = True
     adjustments: TextAdjustments = NO_TEXT_ADJUSTMENTS
+    grammar: GrammarSpec | None = None  # what the text must look like
     cache: bool | None = None  # True: always, False: never, None: if the answer is determined
     details: bool = False

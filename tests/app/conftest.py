@@ -18,6 +18,7 @@ from app.generation.preparation import ModelIdentity
 from app.main import create_app
 from app.settings import Settings
 from app.state import ServiceStatus
+from app.text.grammar.compiler import GrammarCompiler
 from engine.config import EngineConfig
 from engine.engine import Engine
 from engine.torch_runner import TorchRunner
@@ -91,6 +92,11 @@ async def service(byte_level_tokenizer, tiny_runner, engine_config, settings, ma
         cache=parts.cache,
         metrics=parts.metrics,
         model=ModelIdentity(name="tiny", revision="1", runtime="torch"),
+        grammars=GrammarCompiler.build(
+            byte_level_tokenizer,
+            vocab_size=len(byte_level_tokenizer),
+            eos_token_ids=frozenset({byte_level_tokenizer.eos_token_id}),
+        ),
         eos_token_ids=frozenset({byte_level_tokenizer.eos_token_id}),
         clock=parts.clock,
     )

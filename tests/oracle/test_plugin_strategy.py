@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from tests.oracle.architectures import build_model
 from tests.oracle.engine_run import run_staggered
 from tests.oracle.exam import Exam, served, set_exam
 from tests.oracle.serving import build_engine
-from tests.oracle.workload import BEAMS, GREEDY, build_requests
+from tests.oracle.workload import BEAMS, GREEDY, PLAIN, build_requests
 
 RUNNER_UP = '''
 """Takes the token of a chosen rank at every step: what nobody asked for, but easy to check."""
@@ -129,7 +130,8 @@ def test_without_plugins_there_are_only_the_built_in_ones() -> None:
 def test_a_plugin_decodes_in_one_batch_with_the_built_in_strategies(
     runner_up: type[Strategy], engine: Engine, exam: Exam, rank: int
 ) -> None:
-    plugged = build_requests([runner_up(rank=rank)] * 4, frozenset(), seed=2, max_new_tokens=9)
+    requests = build_requests([runner_up(rank=rank)] * 4, frozenset(), seed=2, max_new_tokens=9)
+    plugged = [replace(request, adjustments=PLAIN) for request in requests]
     run = run_staggered(engine, [*plugged[:2], *exam.requests, *plugged[2:]])
     exam.check(run)
     for request in plugged:

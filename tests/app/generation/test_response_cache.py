@@ -25,6 +25,7 @@ def key(number, num_tokens=3):
         max_new_tokens=5,
         stop=(),
         adjustments=(),
+        grammar=None,
         seed=None,
     )
 

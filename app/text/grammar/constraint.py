@@ -1,0 +1,53 @@
+"""A grammar at work on one request: which tokens may follow those generated so far.
+
+Satisfies `decoding.constraint.TokenConstraint`. Seen from outside it is a pure function; inside it
+remembers the matchers of the newest texts, so that a token costs one step of one matcher and a
+forked beam a copy. What it has forgotten, after a preemption say, it reads again from the start.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+from llguidance import LLMatcher
+
+from decoding.constraint import ConstraintFailed, PackedTokens
+
+REMEMBERED_PER_ROW = 3  # a row's newest text, the one before, and one to spare
+
+
+class GrammarConstraint:
+    """One request's grammar. Used on the engine's thread only, which alone writes to it."""
+
+    def __init__(self, matcher: LLMatcher, *, num_rows: int) -> None:
+        self._start = matcher
+        self._most_remembered = REMEMBERED_PER_ROW * num_rows
+        self._matchers: OrderedDict[tuple[int, ...], LLMatcher] = OrderedDict()
+
+    def allowed(self, generated_ids: Sequence[int]) -> PackedTokens:
+        """The tokens that may follow; only end tokens where the text is complete.
+
+        Raises:
+            ConstraintFailed: the grammar is too complex at this place, or the text left it.
+        """
+        matcher = self._matcher_after(tuple(generated_ids))
+        packed = np.frombuffer(matcher.compute_bitmask(), np.uint32)
+        if matcher.is_error():
+            raise ConstraintFailed(
+                "the grammar of structured_outputs is too complex to go on; simplify it"
+            )
+        return packed
+
+    def _matcher_after(self, generated_ids: tuple[int, ...]) -> LLMatcher:
+        known = self._matchers.get(generated_ids)
+        if known is not None:
+            return known
+        before = self._matchers.get(generated_ids[:-1]) if generated_ids else None
+        matcher = (before or self._start).deep_copy()
+        new_ids = generated_ids if before is None else generated_ids[-1:]
+        if new_ids and not matcher.consume_tokens(list(new_ids)):
+            raise ConstraintFailed("the text has left the grammar of structured_outputs")
+        self._matchers[generated_ids] = matcher
+        while len(self._matchers) > self._most_remembered:
+            self._matchers.popitem(last=False)
+        return matcher
