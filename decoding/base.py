@@ -9,12 +9,20 @@ never touches a tensor, the model or the cache. No torch in this file.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from decoding.params import Processing
 
 StopCheck = Callable[[Sequence[int]], bool]
 """Given all generated token ids of a sequence, oldest first: does its text now hold a stop?"""
+
+PhrasesOf = Callable[[str], Sequence[tuple[int, ...]]]
+"""The token ids that spell a word or phrase, in each of the ways it may stand in a text."""
+
+
+def _no_phrases(_: str) -> Sequence[tuple[int, ...]]:
+    """Of a task without text."""
+    return ()
 
 
 class FinishReason(StrEnum):
@@ -33,6 +41,7 @@ class Task:
     seed: int
     eos_token_ids: frozenset[int] = frozenset()
     stop: StopCheck | None = None
+    phrases_of: PhrasesOf = _no_phrases
 
     def finish_reason(self, generated_ids: Sequence[int]) -> FinishReason | None:
         """Why a sequence with these generated tokens ends here, or None if it goes on."""
@@ -218,6 +227,18 @@ class Strategy(Protocol):
 
     def start(self, task: Task) -> Decoder:
         """Begin decoding one request."""
+
+
+@runtime_checkable
+class ChecksTask(Protocol):
+    """A strategy that may be impossible for a request, whatever its own parameters."""
+
+    def check_task(self, task: Task) -> None:
+        """Say no before the request is queued.
+
+        Raises:
+            InvalidParameter: naming the field and what to do.
+        """
 
 
 def _check_ask(processing: Processing, count: int = 1) -> None:

@@ -13,6 +13,8 @@ from decoding.base import Strategy
 from decoding.beam import Beam
 from decoding.beam_sample import BeamSample
 from decoding.best_of import BestOf
+from decoding.constrained_beam import ConstrainedBeam
+from decoding.diverse_beam import DiverseBeam
 from decoding.dynamic_temperature import DynamicTemperatureSampling
 from decoding.epsilon import EpsilonSampling
 from decoding.errors import InvalidStrategy
@@ -48,6 +50,8 @@ STRATEGIES: Mapping[str, type[Strategy]] = MappingProxyType(
         "mirostat": Mirostat,
         "beam": Beam,
         "beam_sample": BeamSample,
+        "diverse_beam": DiverseBeam,
+        "constrained_beam": ConstrainedBeam,
         "best_of": BestOf,
     }
 )

@@ -8,7 +8,7 @@ unless it was cancelled: a cancelled request gets no further event.
 from dataclasses import dataclass, field
 
 from decoding.adjustments import NO_ADJUSTMENTS, Adjustments
-from decoding.base import Hypothesis, StopCheck, Strategy
+from decoding.base import Hypothesis, PhrasesOf, StopCheck, Strategy, Task
 from decoding.constraint import TokenConstraint
 from engine.errors import EngineError
 
@@ -25,8 +25,21 @@ class GenerationRequest:
     eos_token_ids: frozenset[int] = frozenset()
     stop: StopCheck | None = None
     adjustments: Adjustments = NO_ADJUSTMENTS
+    phrases_of: PhrasesOf | None = None  # spells words, for strategies that take some
     constraint: TokenConstraint | None = None  # this request's own, used by the engine alone
     cache_salt: str = ""  # prompts share cached prefixes only under the same salt
+
+    @property
+    def task(self) -> Task:
+        """What a decoder must know of it."""
+        known = {} if self.phrases_of is None else {"phrases_of": self.phrases_of}
+        return Task(
+            max_new_tokens=self.max_new_tokens,
+            seed=self.seed,
+            eos_token_ids=self.eos_token_ids,
+            stop=self.stop,
+            **known,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

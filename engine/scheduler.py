@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from itertools import count
 
 from decoding.adjuster import compile_adjustments
-from decoding.base import Continuation, Decision, Task
+from decoding.base import Continuation, Decision
 from engine.config import EngineConfig
 from engine.decide import checked_ask
 from engine.kv_cache import KVCache
@@ -36,12 +36,7 @@ class Scheduler:
 
     def add(self, request: GenerationRequest) -> None:
         """Queue a request that fits the engine's limits; a strategy that raises is not queued."""
-        task = Task(
-            max_new_tokens=request.max_new_tokens,
-            seed=request.seed,
-            eos_token_ids=request.eos_token_ids,
-            stop=request.stop,
-        )
+        task = request.task
         decoder = request.strategy.start(task)
         group = Group(
             request=request,

@@ -147,7 +147,7 @@ def _converters(hint: object) -> list[BeforeValidator]:
 
 
 def _list_to_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(map(_list_to_tuple, value)) if isinstance(value, list) else value
 
 
 class _ExactLiteral:

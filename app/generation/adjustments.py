@@ -52,7 +52,7 @@ class AdjustmentTranslator:
             dry_penalty_last_n=asked.dry_penalty_last_n,
             dry_breaker_ids=breakers,
             no_repeat_ngram_size=asked.no_repeat_ngram_size,
-            bad_words=self._words(asked.bad_words),
+            bad_words=self._bad_words(asked.bad_words),
             min_new_tokens=asked.min_new_tokens,
             suppress_tokens=asked.suppress_tokens,
             begin_suppress_tokens=asked.begin_suppress_tokens,
@@ -69,11 +69,8 @@ class AdjustmentTranslator:
                 code="unknown_token",
             )
 
-    def _words(self, words: Iterable[str]) -> tuple[tuple[int, ...], ...]:
-        """Each word's tokens, as it is written and after a space."""
-        variants = (variant for word in words for variant in (word, f" {word.lstrip()}"))
-        encoded = (self._codec.encode_piece(variant) for variant in variants)
-        return tuple(dict.fromkeys(ids for ids in encoded if ids))
+    def _bad_words(self, words: Iterable[str]) -> tuple[tuple[int, ...], ...]:
+        return tuple(dict.fromkeys(ids for word in words for ids in self._codec.phrases_of(word)))
 
     def _find_breaker_ids(self, breakers: tuple[str, ...]) -> frozenset[int]:
         texts = self._codec.token_texts(self._vocab_size)

@@ -15,7 +15,7 @@ from app.text.grammar.spec import GrammarSpec
 from app.text.request import DEFAULT_NEW_TOKENS, TextRequest
 from app.text.stop_strings import StopStrings
 from decoding.adjustments import Adjustments
-from decoding.base import Strategy
+from decoding.base import ChecksTask, PhrasesOf, Strategy, Task
 from decoding.constraint import TokenConstraint
 from engine.messages import EngineLimits, GenerationRequest
 
@@ -56,6 +56,7 @@ class PreparedRequest:
     stop_check: StopStrings | None
     adjustments: Adjustments
     constraint: TokenConstraint | None
+    phrases_of: PhrasesOf
     cache_key: CacheKey | None  # None: neither looked up nor stored
 
     def as_generation(
@@ -72,6 +73,7 @@ class PreparedRequest:
             stop=self.stop_check,
             adjustments=self.adjustments,
             constraint=self.constraint,
+            phrases_of=self.phrases_of,
         )
 
 
@@ -94,6 +96,7 @@ class Preparer:
         self._check_rows(request.strategy)
         prompt_text, prompt_ids = self._tokenize(request)
         max_new_tokens = self._new_tokens(request, len(prompt_ids))
+        self._check_task(request, max_new_tokens)
         context = self.codec.context_of(prompt_ids)
         stop_check = StopStrings(request.stop, self.codec, context) if request.stop else None
         is_cacheable = _is_cacheable(request)
@@ -107,6 +110,7 @@ class Preparer:
             stop_check=stop_check,
             adjustments=self.translator.translate(request.adjustments, max_new_tokens),
             constraint=self._constraint(request),
+            phrases_of=self.codec.phrases_of,
             cache_key=key,
         )
 
@@ -117,6 +121,12 @@ class Preparer:
                 f"most {self.limits.max_rows} in a batch. Ask for fewer.",
                 param=_rows_field(strategy),
                 code="too_many_sequences",
+            )
+
+    def _check_task(self, request: TextRequest, max_new_tokens: int) -> None:
+        if isinstance(request.strategy, ChecksTask):
+            request.strategy.check_task(
+                Task(max_new_tokens=max_new_tokens, seed=0, phrases_of=self.codec.phrases_of)
             )
 
     def _constraint(self, request: TextRequest) -> TokenConstraint | None:

@@ -91,6 +91,11 @@ class TextCodec:
         """Token ids of a text that stands within another: no special tokens are added."""
         return self.encode(text, has_special_tokens=True)
 
+    def phrases_of(self, word: str) -> tuple[tuple[int, ...], ...]:
+        """Token ids of a word or phrase, as it is written and after a space."""
+        variants = (word, f" {word.lstrip()}")
+        return tuple(dict.fromkeys(ids for ids in map(self.encode_piece, variants) if ids))
+
     def token_texts(self, num_ids: int) -> list[str]:
         """The text of each token by its id, those of the model that the tokenizer lacks empty."""
         return [
