@@ -62,6 +62,12 @@ def _engine_totals(stats: EngineStats) -> Iterator[Metric]:
             "Tokens decided in the batch, abandoned beams included.",
             stats.num_generated_tokens,
         ),
+        ("spec_decode_draft_tokens", "Tokens guessed by speculation.", stats.num_draft_tokens),
+        (
+            "spec_decode_accepted_tokens",
+            "Guessed tokens that were chosen indeed.",
+            stats.num_accepted_draft_tokens,
+        ),
         ("preemptions", "Sequences sent back to the queue for memory.", stats.num_preemptions),
         (
             "prefix_cache_queried_tokens",

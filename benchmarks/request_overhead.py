@@ -54,7 +54,7 @@ def run_bare(runner: Runner, prompts: Prompts, num_new: int) -> None:
         planned = []
         for at, row in enumerate(rows):
             assert runner.cache.reserve(row.id, done[at], row.num_tokens)
-            planned.append(PlannedRow(row, done[at], row.num_tokens, wants_logits=True))
+            planned.append(PlannedRow(row, done[at], row.num_tokens, num_logits=1))
         said = runner.forward(Plan(rows=tuple(planned), stepping=()))
         best = said.values.argmax(dim=1) if said.summary is None else said.summary.best
         done = [row.num_tokens for row in rows]

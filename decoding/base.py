@@ -160,6 +160,7 @@ class Continuation:
     token_id: int
     logprob: float
     index: int  # the sequence index the continued row carries
+    before: tuple[tuple[int, float], ...] = ()  # tokens in between, with log-probabilities: drafts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,11 +205,18 @@ class Decoder(Protocol):
     def advance(
         self, rows: Sequence[DecodingRow], found: Sequence[Sequence[Candidate]]
     ) -> Decision:
-        """Continue the group. `found[i]` holds the candidates of `rows[i]`, best first."""
+        """Continue the group. `found[i]` holds the candidates of `rows[i]`, best first.
+
+        Where a strategy says `has_independent_rows`, `rows` may be some of the live ones only; the
+        answer then comes with the last of all rows to end.
+        """
 
 
 class Strategy(Protocol):
     """A decoding strategy: a frozen dataclass whose fields are the request's parameters.
+
+    With a class attribute `has_independent_rows` that is true it promises that its rows do not look
+    at each other and that its ask stays the same: then drafts may speed it up.
 
     Its docstring, its fields' bounds and descriptions become the request schema. Contradictions
     between fields raise `InvalidParameter` when it is built.
@@ -227,6 +235,11 @@ class Strategy(Protocol):
 
     def start(self, task: Task) -> Decoder:
         """Begin decoding one request."""
+
+
+def has_independent_rows(strategy: Strategy) -> bool:
+    """Whether drafts may speed a strategy up; no, unless it says so."""
+    return bool(getattr(strategy, "has_independent_rows", False))
 
 
 @runtime_checkable

@@ -76,7 +76,7 @@ class BestOfDecoder:
     ) -> Decision:
         """Continue every sample; when the last has ended, choose."""
         decision = self._samples.advance(rows, found)
-        if decision.live:
+        if not decision.results:
             return replace(decision, emissions=())
         scored = [replace(each, score=_mean_logprob(each)) for each in decision.results]
         ranked = sorted(scored, key=_mean_logprob, reverse=True)[: self._num_results]

@@ -16,6 +16,7 @@ class Greedy:
 
     name: ClassVar[str] = "greedy"
     is_deterministic: ClassVar[bool] = True
+    has_independent_rows: ClassVar[bool] = True
 
     @property
     def num_rows(self) -> int:

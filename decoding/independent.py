@@ -27,6 +27,7 @@ class IndependentDecoder:
         self._ask = ask
         self._task = task
         self._results: dict[int, Hypothesis] = {}
+        self._live: set[int] = set()  # sequence indices
 
     @property
     def ask(self) -> MostLikely | Draw:
@@ -36,15 +37,18 @@ class IndependentDecoder:
     def advance(
         self, rows: Sequence[DecodingRow], found: Sequence[Sequence[Candidate]]
     ) -> Decision:
-        """Append its candidates to each row."""
+        """Append its candidates to each row; these may be some of the live rows only."""
         live, emissions = [], []
         for parent, index, candidate in _steps(rows, found):
             emissions.append(_emission(index, candidate))
-            if not self._finish(rows[parent], index, candidate):
+            if self._finish(rows[parent], index, candidate):
+                self._live.discard(index)
+            else:
+                self._live.add(index)
                 live.append(_continuation(parent, index, candidate))
         if isinstance(self._ask, Draw):
             self._ask = replace(self._ask, count=1)
-        results = () if live else tuple(self._results[i] for i in sorted(self._results))
+        results = () if self._live else tuple(self._results[i] for i in sorted(self._results))
         return Decision(live=tuple(live), emissions=tuple(emissions), results=results)
 
     def _finish(self, row: DecodingRow, index: int, candidate: Candidate) -> bool:

@@ -37,6 +37,7 @@ class Mirostat(SamplingStrategy):
     temperature: Temperature = 1.0
 
     name: ClassVar[str] = "mirostat"
+    has_independent_rows: ClassVar[bool] = False  # what a token asks depends on the one before
 
     def start(self, task: Task) -> "MirostatDecoder":  # type: ignore[override]  # another decoder
         """Begin decoding one request."""

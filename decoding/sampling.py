@@ -45,6 +45,7 @@ class SamplingStrategy:
     num_return_sequences: NumSamples = 1
 
     is_deterministic: ClassVar[bool] = False
+    has_independent_rows: ClassVar[bool] = True
 
     @property
     def num_rows(self) -> int:

@@ -7,7 +7,16 @@ answer that cannot be carried out, ends their own request and no other.
 import logging
 from collections.abc import Sequence
 
-from decoding.base import Ask, Asks, Candidate, Continuation, Decision, Emission, Hypothesis
+from decoding.base import (
+    Ask,
+    Asks,
+    Candidate,
+    Continuation,
+    Decision,
+    DecodingRow,
+    Emission,
+    Hypothesis,
+)
 from engine.errors import DecodingFailed
 from engine.sequence import Group
 
@@ -19,11 +28,15 @@ class ImpossibleAnswer(Exception):
 
 
 def decide(
-    group: Group, found: Sequence[Sequence[Candidate]], vocab_size: int
+    group: Group,
+    found: Sequence[Sequence[Candidate]],
+    vocab_size: int,
+    rows: Sequence[DecodingRow] | None = None,
 ) -> Decision | DecodingFailed:
     """Let the group's decoder continue it with the candidates `found` for each of its rows.
 
-    Also asks the decoder what it wants next, and notes it in the group.
+    `rows` are given if they are not simply those of the group. Also asks the decoder what it wants
+    next, and notes it in the group.
     """
     strategy = group.request.strategy.name
     if not all(found):
@@ -31,8 +44,8 @@ def decide(
             "the scores of this request's next token are not finite, or its rules allow no token"
         )
     try:
-        decision = group.decoder.advance(group.rows, found)
-        _check_decision(group, decision, vocab_size)
+        decision = group.decoder.advance(group.rows if rows is None else rows, found)
+        _check_decision(group, decision, vocab_size, len(found))
         if decision.live:
             group.ask = checked_ask(group.decoder.ask, num_rows=len(decision.live))
     except Exception as error:
@@ -53,9 +66,9 @@ def checked_ask(ask: Asks, *, num_rows: int) -> Asks:
     return ask
 
 
-def _check_decision(group: Group, decision: Decision, vocab_size: int) -> None:
+def _check_decision(group: Group, decision: Decision, vocab_size: int, num_rows: int) -> None:
     _require(isinstance(decision, Decision), "the decision is {!r}", decision)
-    num_rows, num_results = len(group.rows), group.request.strategy.num_results
+    num_results = group.request.strategy.num_results
     _require(len(decision.live) <= group.num_reserved_rows, "it continued too many rows")
     for child in decision.live:
         _require(isinstance(child, Continuation), "{!r} is no continuation", child)
@@ -68,7 +81,7 @@ def _check_decision(group: Group, decision: Decision, vocab_size: int) -> None:
         _require(isinstance(emission, Emission), "{!r} is no emission", emission)
         _require(_is_below(emission.index, num_results), "no result has index {}", emission.index)
         _require(isinstance(emission.token_ids, tuple), "{!r} holds no tokens", emission)
-    if not decision.live:
+    if not decision.live and (num_rows == len(group.rows) or decision.results):
         _require(
             0 < len(decision.results) <= num_results, "it ended with too few or many sequences"
         )

@@ -6,16 +6,17 @@ Knows token ids only: no text, no HTTP, no metrics library.
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
-from decoding.base import Decision
+from decoding.base import Candidate, Decision, DecodingRow, has_independent_rows
 from decoding.chooser import RowAsk, find_candidates
 from decoding.constraint import PackedTokens
 from decoding.logits import Logits
 from engine.config import EngineConfig
 from engine.decide import decide
-from engine.errors import DecodingFailed, EngineError, RequestTooLarge
+from engine.errors import DecodingFailed, EngineError, RequestRefused, RequestTooLarge
 from engine.messages import (
     EngineLimits,
     EngineStats,
@@ -31,6 +32,7 @@ from engine.restrict import restrict
 from engine.runner import Runner
 from engine.scheduler import Scheduler
 from engine.sequence import Group, num_reserved
+from engine.speculate import ahead, decide_ahead
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +63,7 @@ class Engine:
             max_rows=self._config.max_rows,
             max_cached_tokens=self._runner.cache.max_tokens,
             block_size=self._config.block_size,
+            can_speculate=self._runner.can_speculate,
         )
 
     @property
@@ -78,6 +81,7 @@ class Engine:
 
         Raises:
             RequestTooLarge: with the numbers that do not fit.
+            RequestRefused: it wants drafts, which its strategy or the runtime does not take.
         """
         num_rows = request.strategy.num_rows
         if num_rows > self._config.max_rows:
@@ -85,6 +89,8 @@ class Engine:
                 f"{num_rows} sequences at once exceed the {self._config.max_rows} rows of a step; "
                 "ask for fewer"
             )
+        if request.lookup is not None:
+            self._check_speculation(request)
         num_tokens = len(request.prompt_ids) + request.max_new_tokens
         if num_tokens > self._runner.context_length:
             raise RequestTooLarge(
@@ -98,6 +104,12 @@ class Engine:
                 f"{num_rows} sequences of {num_tokens} tokens need {needed} tokens of cache; "
                 f"it holds {cache.max_tokens}; ask for fewer sequences, or for fewer new tokens"
             )
+
+    def _check_speculation(self, request: GenerationRequest) -> None:
+        if not has_independent_rows(request.strategy):
+            raise RequestRefused(f"strategy {request.strategy.name} cannot be sped up by drafts")
+        if not self._runner.can_speculate:
+            raise RequestRefused("this runtime decides one token of a row at a time: no drafts")
 
     def add(self, request: GenerationRequest) -> list[Event]:
         """Queue a request that `check` has let pass; its failure, if its strategy cannot start."""
@@ -150,6 +162,8 @@ class Engine:
             num_prompt_tokens=self._totals.num_prompt_tokens,
             num_prompt_tokens_from_cache=self._totals.num_prompt_tokens_from_cache,
             num_generated_tokens=self._totals.num_generated_tokens,
+            num_draft_tokens=self._totals.num_draft_tokens,
+            num_accepted_draft_tokens=self._totals.num_accepted_draft_tokens,
             num_preemptions=self._scheduler.num_preemptions,
             num_cancellations=self._totals.num_cancellations,
             num_failures=self._totals.num_failures,
@@ -166,22 +180,39 @@ class Engine:
 
     def _choose(self, plan: Plan, said: Logits) -> list[Decision | DecodingFailed]:
         """Each stepping group's decision, or why it has none."""
-        allowed = [restrict(group) for group in plan.stepping]
+        places = [[ahead(row) for row in group.rows] for group in plan.stepping]
+        allowed = [
+            restrict(group, chain(*rows)) for group, rows in zip(plan.stepping, places, strict=True)
+        ]
         asked = [
             each
-            for group, tokens in zip(plan.stepping, allowed, strict=True)
-            for each in _row_asks(group, tokens)
+            for group, rows, tokens in zip(plan.stepping, places, allowed, strict=True)
+            for each in _row_asks(group, rows, tokens)
         ]
         found = iter(find_candidates(said.values, asked, said.summary) if asked else ())
-        vocab_size = self._runner.vocab_size
         outcomes: list[Decision | DecodingFailed] = []
-        for group, tokens in zip(plan.stepping, allowed, strict=True):
-            candidates = [next(found) for _ in group.rows]
+        for group, rows, tokens in zip(plan.stepping, places, allowed, strict=True):
+            candidates = [[next(found) for _ in row] for row in rows]
             if isinstance(tokens, DecodingFailed):
                 outcomes.append(tokens)
             else:
-                outcomes.append(decide(group, candidates, vocab_size))
+                outcomes.append(self._decide(group, candidates))
         return outcomes
+
+    def _decide(
+        self, group: Group, found: Sequence[Sequence[Sequence[Candidate]]]
+    ) -> Decision | DecodingFailed:
+        """The decision of a group; candidates come for each row, after each of its drafts."""
+        vocab_size = self._runner.vocab_size
+        num_drafts = sum(len(row.draft_ids) for row in group.rows)
+        if not num_drafts:
+            return decide(group, [first for (first,) in found], vocab_size)
+        decision = decide_ahead(group, found, vocab_size)
+        self._totals.num_draft_tokens += num_drafts
+        if isinstance(decision, Decision):
+            num_chosen = sum(len(emission.token_ids) for emission in decision.emissions)
+            self._totals.num_accepted_draft_tokens += num_chosen - len(group.rows)
+        return decision
 
     def _commit(self, plan: Plan, outcomes: Sequence[Decision | DecodingFailed]) -> list[Event]:
         """Write down what happened and say it; a group without a decision ends here."""
@@ -248,21 +279,25 @@ class _Totals:
     num_prompt_tokens: int = 0
     num_prompt_tokens_from_cache: int = 0
     num_generated_tokens: int = 0
+    num_draft_tokens: int = 0
+    num_accepted_draft_tokens: int = 0
     num_cancellations: int = 0
     num_failures: int = 0
     forward_seconds: float = 0.0
 
 
 def _row_asks(
-    group: Group, allowed: Sequence[PackedTokens | None] | DecodingFailed
-) -> list[RowAsk]:
+    group: Group,
+    places: Sequence[Sequence[DecodingRow]],
+    allowed: Sequence[PackedTokens | None] | DecodingFailed,
+) -> Iterator[RowAsk]:
+    """What is asked of each row, and of the row after each of its drafts."""
     asks = group.ask if isinstance(group.ask, tuple) else (group.ask,) * len(group.rows)
-    if isinstance(allowed, DecodingFailed):
-        allowed = [None] * len(group.rows)  # what is found for them is not looked at
-    return [
-        RowAsk(row, ask, group.adjuster, tokens)
-        for row, ask, tokens in zip(group.rows, asks, allowed, strict=True)
-    ]
+    # Where it failed, what is found is not looked at.
+    tokens = iter(()) if isinstance(allowed, DecodingFailed) else iter(allowed)
+    for ask, row in zip(asks, places, strict=True):
+        for place in row:
+            yield RowAsk(place, ask, group.adjuster, next(tokens, None))
 
 
 def _failed(group: Group, error: EngineError) -> RequestFailed:

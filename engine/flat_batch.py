@@ -49,7 +49,7 @@ class FlatBatch:
     token_ids: Tensor  # [1, T]
     positions: Tensor  # [1, T]
     slots: Tensor  # [T] where each token's keys and values are kept
-    logits_at: Tensor  # [rows that want logits] positions in the flat batch
+    logits_at: Tensor  # [wanted logits] positions in the flat batch
     spans: tuple[Span, ...]
     store: KVStore
 
@@ -68,8 +68,7 @@ def build_flat_batch(
         token_ids += row.sequence.tokens_between(row.start, row.end)
         positions += range(row.start, row.end)
         slots += cache.slots(row.sequence.id, row.start, row.end)
-        if row.wants_logits:
-            logits_at.append(len(token_ids) - 1)
+        logits_at += range(len(token_ids) - row.num_logits, len(token_ids))
     return FlatBatch(
         token_ids=torch.tensor([token_ids], device=device),
         positions=torch.tensor([positions], device=device),

@@ -11,6 +11,7 @@ from decoding.adjustments import NO_ADJUSTMENTS, Adjustments
 from decoding.base import Hypothesis, PhrasesOf, StopCheck, Strategy, Task
 from decoding.constraint import TokenConstraint
 from engine.errors import EngineError
+from engine.prompt_lookup import PromptLookup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,7 @@ class GenerationRequest:
     stop: StopCheck | None = None
     adjustments: Adjustments = NO_ADJUSTMENTS
     phrases_of: PhrasesOf | None = None  # spells words, for strategies that take some
+    lookup: PromptLookup | None = None  # drafts for it are looked up in its own text
     constraint: TokenConstraint | None = None  # this request's own, used by the engine alone
     cache_salt: str = ""  # prompts share cached prefixes only under the same salt
 
@@ -92,6 +94,7 @@ class EngineLimits:
     max_rows: int  # rows one step can hold, so the most beams or samples of a request
     max_cached_tokens: int  # tokens the KV cache can hold in all
     block_size: int  # tokens a KV block holds
+    can_speculate: bool  # whether several tokens of a row can be decided in one step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +111,8 @@ class EngineStats:
     num_prompt_tokens: int = 0
     num_prompt_tokens_from_cache: int = 0
     num_generated_tokens: int = 0  # of returned sequences, as they become certain
+    num_draft_tokens: int = 0  # guessed and computed
+    num_accepted_draft_tokens: int = 0  # of these, what was chosen indeed
     num_preemptions: int = 0
     num_cancellations: int = 0
     num_failures: int = 0

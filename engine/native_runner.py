@@ -88,6 +88,11 @@ class NativeRunner:
         return self._vocab_size
 
     @property
+    def can_speculate(self) -> bool:
+        """Each token of a flat batch has logits of its own."""
+        return True
+
+    @property
     def device_memory_bytes(self) -> int:
         """Nothing is on an accelerator."""
         return 0
@@ -101,19 +106,19 @@ class NativeRunner:
         if copies:
             sources, destinations = zip(*copies, strict=True)
             self._blocks[list(destinations)] = self._blocks[list(sources)]
-        num_wanted = sum(row.wants_logits for row in plan.rows)
+        num_wanted = sum(row.num_logits for row in plan.rows)
         logits, summary = (torch.from_numpy(a[:num_wanted]) for a in self._run(plan.rows))
         return Logits(logits, Summary(summary[:, :1], summary[:, 1:].long()))
 
     def _run(self, rows: Sequence[PlannedRow]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Logits [wanted, vocab] and what the graph says of each row of them, [wanted, 2]."""
         token_ids: list[int] = []
-        starts, logits_at = [0], []
+        starts: list[int] = [0]
+        logits_at: list[int] = []
         for row in rows:
             token_ids += row.sequence.tokens_between(row.start, row.end)
             starts.append(len(token_ids))
-            if row.wants_logits:
-                logits_at.append(len(token_ids) - 1)
+            logits_at += range(len(token_ids) - row.num_logits, len(token_ids))
         logits_at = logits_at or [0]  # the graph cannot take none
         logits = self._room_for(len(logits_at))
         summary = np.empty((len(logits_at), 2), np.float32)

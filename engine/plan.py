@@ -11,17 +11,17 @@ from engine.sequence import Group, Sequence
 
 @dataclass(frozen=True, slots=True)
 class PlannedRow:
-    """Tokens [start, end) of a sequence are computed in this step."""
+    """Tokens [start, end) of a sequence are computed in this step, drafts at its end included."""
 
     sequence: Sequence
     start: int
     end: int
-    wants_logits: bool  # the range reaches the newest token of a group that steps
+    num_logits: int  # logits are wanted after so many of the last tokens; 0 unless its group steps
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One step. Logits come back for the rows that want them, in the order of `rows`."""
+    """One step. Logits come back as the rows want them: row by row, each token after token."""
 
     rows: tuple[PlannedRow, ...]
     stepping: tuple[Group, ...]  # groups whose rows all reach their end, in the order of `rows`

@@ -34,6 +34,6 @@ def _run(runner: Runner, ranges: Iterable[tuple[Sequence, int, int]]) -> list[Te
     planned = []
     for sequence, start, end in ranges:
         assert runner.cache.reserve(sequence.id, start, end), "an empty cache holds the prompts"
-        planned.append(PlannedRow(sequence, start, end, wants_logits=True))
+        planned.append(PlannedRow(sequence, start, end, num_logits=1))
     logits = runner.forward(Plan(rows=tuple(planned), stepping=())).values
     return list(logits.float().cpu().clone())  # a runner may overwrite them in the next step

@@ -4,7 +4,9 @@ A constraint comes from outside the engine, so whatever it raises ends its own r
 """
 
 import logging
+from collections.abc import Iterable
 
+from decoding.base import DecodingRow
 from decoding.constraint import ConstraintFailed, PackedTokens
 from engine.errors import ConstraintNotMet, DecodingFailed
 from engine.sequence import Group
@@ -12,13 +14,16 @@ from engine.sequence import Group
 logger = logging.getLogger(__name__)
 
 
-def restrict(group: Group) -> list[PackedTokens | None] | DecodingFailed:
-    """The allowed tokens of each row, None for all of them; or why nobody can say."""
+def restrict(group: Group, places: Iterable[DecodingRow]) -> list[PackedTokens] | DecodingFailed:
+    """The tokens allowed at each place, none listed where all are; or why nobody can say.
+
+    The places are the group's rows, and these after each of their drafts.
+    """
     constraint = group.request.constraint
     if constraint is None:
-        return [None] * len(group.rows)
+        return []
     try:
-        return [constraint.allowed(row.generated_ids) for row in group.rows]
+        return [constraint.allowed(place.generated_ids) for place in places]
     except ConstraintFailed as error:
         return ConstraintNotMet(str(error))
     except Exception as error:

@@ -77,12 +77,18 @@ class RowRunner:
         return self._vocab_size
 
     @property
+    def can_speculate(self) -> bool:
+        """A call gives the logits of each row's last token only."""
+        return False
+
+    @property
     def device_memory_bytes(self) -> int:
         """Nothing is on an accelerator."""
         return 0
 
     def forward(self, plan: Plan) -> Logits:
         """Logits of the rows that want them after computing the plan's tokens."""
+        assert all(row.num_logits <= 1 for row in plan.rows), "one token of a row at a time"
         decoding = [row for row in plan.rows if row.end - row.start == 1]
         self._cache.pack([row.sequence.id for row in decoding])
         self._store.copy(self._cache.take_copies())
@@ -93,7 +99,7 @@ class RowRunner:
                 found[row.sequence.id] = self._run_prompt(row)
         if decoding:
             found |= self._run_decoding(decoding)
-        wanted = [found[row.sequence.id] for row in plan.rows if row.wants_logits]
+        wanted = [found[row.sequence.id] for row in plan.rows if row.num_logits]
         if not wanted:
             return Logits(torch.empty((0, self._vocab_size)))
         return Logits(torch.from_numpy(np.stack(wanted)))

@@ -27,6 +27,10 @@ class Runner(Protocol):
         """Width of the logits."""
 
     @property
+    def can_speculate(self) -> bool:
+        """Whether a row may want logits after several of its tokens, the same as one by one."""
+
+    @property
     def device_memory_bytes(self) -> int:
         """Memory allocated on the accelerator; 0 on a CPU."""
 

@@ -7,7 +7,7 @@ overtaking, and when the cache is full the youngest running group gives up its r
 again later. It is the only writer of groups and sequences.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 
 from decoding.adjuster import compile_adjustments
@@ -17,6 +17,7 @@ from engine.decide import checked_ask
 from engine.kv_cache import KVCache
 from engine.messages import GenerationRequest
 from engine.plan import Plan, PlannedRow
+from engine.prompt_lookup import PromptLookup
 from engine.sequence import Group, first_row, fork, num_reserved
 from engine.sequence import Sequence as Row
 
@@ -76,14 +77,15 @@ class Scheduler:
                 self._plan_running(group, step)
         if not step.is_short_of_room:
             self._admit(step)
+            self._draft(step)
         return step.plan()
 
     def commit(self, plan: Plan, decisions: Sequence[Decision]) -> None:
         """Record what a step computed and what each stepping group decided, in plan order."""
         for planned in plan.rows:
             row = planned.sequence
-            row.num_computed = planned.end
-            self._cache.mark_computed(row.id, planned.end, row.tokens_between)
+            row.num_computed = min(planned.end, row.num_tokens)  # of drafts nothing is known yet
+            self._cache.mark_computed(row.id, row.num_computed, row.tokens_between)
         for group, decision in zip(plan.stepping, decisions, strict=True):
             if group.first_token_at is None:
                 group.first_token_at = self._clock()
@@ -140,6 +142,15 @@ class Scheduler:
                 group.num_cached_tokens = group.rows[0].num_computed
             self._plan_running(group, step)
 
+    def _draft(self, step: "_Step") -> None:
+        """Guess what follows decoding rows, for what is left of the budget and the cache."""
+        for row, lookup, most in step.draftable():
+            drafts = lookup.propose(row.token_ids, min(most, step.budget))
+            if drafts and self._cache.reserve(
+                row.id, row.num_computed, row.num_tokens + len(drafts)
+            ):
+                step.extend(row, drafts)
+
     def _open(self, group: Group) -> bool:
         """Adopt known prefixes; go on only if all the rest fits, with a block a row to spare."""
         if not self._cache.can_preempt and not self._fits_to_its_end(group):
@@ -177,6 +188,11 @@ class Scheduler:
             rows.append(row)
         for row, continuation in zip(rows, live, strict=True):
             row.index = continuation.index
+            row.draft_ids = []
+            row.num_computed += len(continuation.before)
+            for token_id, logprob in continuation.before:
+                row.generated_ids.append(token_id)
+                row.logprobs.append(logprob)
             row.generated_ids.append(continuation.token_id)
             row.logprobs.append(continuation.logprob)
         group.rows = rows
@@ -218,11 +234,29 @@ class _Step:
             return
         is_whole = sum(end - start for _, start, end in ranges) == group.num_remaining
         for row, start, end in ranges:
-            self._rows.append(PlannedRow(row, start, end, wants_logits=is_whole))
+            self._rows.append(PlannedRow(row, start, end, num_logits=int(is_whole)))
             self.budget -= end - start
         if is_whole:
             self._stepping.append(group)
         self.planned.append(group)
+
+    def draftable(self) -> Iterator[tuple[Row, PromptLookup, int]]:
+        """Decoding rows of requests that let themselves be guessed, and the most to guess."""
+        for group in self._stepping:
+            lookup = group.request.lookup
+            if lookup is not None and group.is_decoding and group.first_token_at is not None:
+                for row in group.rows:
+                    room = group.request.max_new_tokens - len(row.generated_ids) - 1
+                    yield row, lookup, room
+
+    def extend(self, row: Row, drafts: list[int]) -> None:
+        """Let a planned row, whose room is reserved, carry drafts behind its newest token."""
+        row.draft_ids = drafts
+        at = next(at for at, planned in enumerate(self._rows) if planned.sequence is row)
+        self._rows[at] = PlannedRow(
+            row, row.num_computed, row.num_tokens + len(drafts), num_logits=1 + len(drafts)
+        )
+        self.budget -= len(drafts)
 
     def plan(self) -> Plan | None:
         """The finished plan, or None if it is empty."""

@@ -22,6 +22,7 @@ class Sequence:
     generated_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     num_computed: int = 0  # leading tokens whose keys and values are in the cache
+    draft_ids: list[int] = field(default_factory=list)  # guesses of what follows, for one step
 
     @property
     def token_ids(self) -> list[int]:
@@ -39,7 +40,10 @@ class Sequence:
         return self.num_tokens - self.num_computed
 
     def tokens_between(self, start: int, end: int) -> list[int]:
-        """Token ids at positions [start, end)."""
+        """Token ids at positions [start, end), drafts after the last."""
+        if end > self.num_tokens:
+            drafts = self.draft_ids[max(0, start - self.num_tokens) : end - self.num_tokens]
+            return [*self.tokens_between(start, self.num_tokens), *drafts]
         num_prompt = len(self.prompt_ids)
         if start >= num_prompt:
             return self.generated_ids[start - num_prompt : end - num_prompt]

@@ -123,6 +123,11 @@ class TorchRunner:
         return int(self._module.config.get_text_config().vocab_size)
 
     @property
+    def can_speculate(self) -> bool:
+        """Each token of a flat batch has logits of its own."""
+        return True
+
+    @property
     def device_memory_bytes(self) -> int:
         """Memory torch has allocated on the accelerator; 0 on a CPU."""
         if self._device.type != "cuda":
@@ -176,4 +181,4 @@ def _run_single_token(runner: TorchRunner) -> None:
     sequence = Sequence(id=0, prompt_ids=(0,))
     runner.cache.match_prefix(sequence.id, (), "")
     assert runner.cache.reserve(sequence.id, 0, 1), "an empty cache holds one token"
-    runner.forward(Plan(rows=(PlannedRow(sequence, 0, 1, wants_logits=True),), stepping=()))
+    runner.forward(Plan(rows=(PlannedRow(sequence, 0, 1, num_logits=1),), stepping=()))

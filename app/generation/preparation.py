@@ -15,7 +15,7 @@ from app.text.grammar.spec import GrammarSpec
 from app.text.request import DEFAULT_NEW_TOKENS, TextRequest
 from app.text.stop_strings import StopStrings
 from decoding.adjustments import Adjustments
-from decoding.base import ChecksTask, PhrasesOf, Strategy, Task
+from decoding.base import ChecksTask, PhrasesOf, Strategy, Task, has_independent_rows
 from decoding.constraint import TokenConstraint
 from engine.messages import EngineLimits, GenerationRequest
 
@@ -72,6 +72,7 @@ class PreparedRequest:
             eos_token_ids=eos_token_ids,
             stop=self.stop_check,
             adjustments=self.adjustments,
+            lookup=self.request.lookup,
             constraint=self.constraint,
             phrases_of=self.phrases_of,
         )
@@ -94,6 +95,8 @@ class Preparer:
             InvalidRequest: it does not fit the model or the engine; names the field.
         """
         self._check_rows(request.strategy)
+        if request.lookup is not None:
+            self._check_speculation(request.strategy)
         prompt_text, prompt_ids = self._tokenize(request)
         max_new_tokens = self._new_tokens(request, len(prompt_ids))
         self._check_task(request, max_new_tokens)
@@ -133,6 +136,21 @@ class Preparer:
         if request.grammar is None:
             return None
         return self.grammars.compile(request.grammar, num_rows=request.strategy.num_rows)
+
+    def _check_speculation(self, strategy: Strategy) -> None:
+        if not has_independent_rows(strategy):
+            raise InvalidRequest(
+                f"Strategy {strategy.name} chooses by looking at more than one row or step, so "
+                "guesses cannot speed it up; leave this out, or use greedy or plain sampling.",
+                param="prompt_lookup_num_tokens",
+                code="unsupported",
+            )
+        if not self.limits.can_speculate:
+            raise InvalidRequest(
+                "This server's runtime decides one token of a text at a time; leave this out.",
+                param="prompt_lookup_num_tokens",
+                code="unsupported",
+            )
 
     def _tokenize(self, request: TextRequest) -> tuple[str, tuple[int, ...]]:
         if isinstance(request.prompt, str):

@@ -109,6 +109,9 @@ def _parameters(prepared: PreparedRequest) -> dict[str, JsonValue]:
     parameters: dict[str, JsonValue] = to_jsonable_python(effective)
     if request.grammar is not None:
         parameters["structured_outputs"] = _grammar(request.grammar)
+    if request.lookup is not None:
+        parameters["prompt_lookup_num_tokens"] = request.lookup.num_tokens
+        parameters["max_matching_ngram_size"] = request.lookup.max_ngram_size
     return parameters | {
         "max_new_tokens": prepared.max_new_tokens,
         "stop": list(request.stop),

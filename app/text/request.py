@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from app.text.adjustments import NO_TEXT_ADJUSTMENTS, TextAdjustments
 from app.text.grammar.spec import GrammarSpec
 from decoding.base import Strategy
+from engine.prompt_lookup import PromptLookup
 
 DEFAULT_NEW_TOKENS = 50
 
@@ -36,6 +37,7 @@ class TextRequest:
     stop: tuple[str, ...] = ()
     return_full_text: bool = True
     adjustments: TextAdjustments = NO_TEXT_ADJUSTMENTS
+    lookup: PromptLookup | None = None  # speeds it up where it copies text
     grammar: GrammarSpec | None = None  # what the text must look like
     cache: bool | None = None  # True: always, False: never, None: if the answer is determined
     details: bool = False

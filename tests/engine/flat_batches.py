@@ -28,7 +28,7 @@ class PlacedBatch:
             {0: shape}, num_blocks=num_blocks, block_size=block_size, dtype=dtype, device=CPU
         )
         self.rows = [
-            PlannedRow(_sequence(at, end), start, end, wants_logits=at % 3 != 1)
+            PlannedRow(_sequence(at, end), start, end, num_logits=int(at % 3 != 1))
             for at, (start, end) in enumerate(ranges)
         ]
         self._reserve_block_by_block()

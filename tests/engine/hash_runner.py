@@ -29,6 +29,7 @@ class HashRunner:
     """Implements `engine.runner.Runner` on integers."""
 
     device_memory_bytes = 0
+    can_speculate = True
 
     def __init__(self, *, num_blocks: int = 400, block_size: int = BLOCK_SIZE) -> None:
         self.cache = PagedCache(num_blocks=num_blocks, block_size=block_size)
@@ -46,7 +47,7 @@ class HashRunner:
         _check_tokens(plan)
         digests = self._memory.compute(plan)
         logits = torch.empty(len(digests), VOCAB_SIZE)
-        wanting = [row for row in plan.rows if row.wants_logits]
+        wanting = [row for row in plan.rows for _ in range(row.num_logits)]
         for at, (row, digest) in enumerate(zip(wanting, digests, strict=True)):
             numbers = torch.frombuffer(bytearray(digest), dtype=torch.int16)[:VOCAB_SIZE]
             logits[at] = torch.nan if self.spoils(row) else numbers / 2**15 * SPREAD

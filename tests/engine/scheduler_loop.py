@@ -88,7 +88,7 @@ class SchedulerLoop:
         return float(self.num_steps)
 
     def _find(self, plan: Plan) -> dict[int, list[Candidate]]:
-        wanting = [row.sequence.id for row in plan.rows if row.wants_logits]
+        wanting = [row.sequence.id for row in plan.rows if row.num_logits]
         digests = self._memory.compute(plan)
         tokens = [int.from_bytes(digest[:4], "little") % VOCAB_SIZE for digest in digests]
         return {
@@ -102,12 +102,12 @@ class SchedulerLoop:
         assert sum(g.num_reserved_rows for g in self.scheduler.running) <= self.config.max_rows
         ids = [row.sequence.id for row in plan.rows]
         assert len(ids) == len(set(ids)), "a row is planned twice"
-        wanting = [row.sequence for row in plan.rows if row.wants_logits]
+        wanting = [row.sequence for row in plan.rows if row.num_logits]
         assert wanting == [row for group in plan.stepping for row in group.rows]
         for row in plan.rows:
             assert row.start == row.sequence.num_computed
             is_whole = row.end == row.sequence.num_tokens
-            assert is_whole == row.wants_logits, "half a group would choose"
+            assert is_whole == bool(row.num_logits), "half a group would choose"
         for group in decoding:
             is_running = group in self.scheduler.running
             assert is_running == (group in plan.stepping), "a decoding group waits for a prompt"

@@ -22,15 +22,15 @@ class SlotMemory:
         self._slots = [NEVER_WRITTEN] * (cache.max_tokens + cache.block_size)
 
     def compute(self, plan: Plan) -> list[bytes]:
-        """Run a step; a digest of everything seen, for each row that wants logits."""
+        """Run a step; a digest of everything seen, for each of the wanted logits."""
         self.copy_blocks(self._cache.take_copies())
         for row in plan.rows:
             tokens = row.sequence.tokens_between(row.start, row.end)
             self.write(row.sequence.id, row.start, tokens)
         return [
-            hashlib.blake2b(repr(self.read(row.sequence.id, row.end)).encode()).digest()
+            hashlib.blake2b(repr(self.read(row.sequence.id, end)).encode()).digest()
             for row in plan.rows
-            if row.wants_logits
+            for end in range(row.end - row.num_logits + 1, row.end + 1)
         ]
 
     def copy_blocks(self, copies: Sequence[tuple[int, int]]) -> None:

@@ -39,7 +39,7 @@ def test_tokens_positions_and_slots_follow_the_plan_row_by_row() -> None:
 def test_logits_are_taken_at_the_last_token_of_rows_that_want_them() -> None:
     placed = PlacedBatch(RANGES, shape=SHAPE)
     ends = torch.tensor([end - start for start, end in RANGES]).cumsum(0) - 1
-    wanting = [at for at, row in enumerate(placed.rows) if row.wants_logits]
+    wanting = [at for at, row in enumerate(placed.rows) if row.num_logits]
     assert placed.build().logits_at.tolist() == ends[wanting].tolist()
 
 

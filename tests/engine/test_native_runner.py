@@ -1,15 +1,22 @@
 """The native runner: right, and the same bits whatever runs beside and however prompts are cut."""
 
+from dataclasses import replace
+
 import pytest
 from transformers import LlamaForCausalLM
 
+from decoding.adjustments import Adjustments
+from decoding.base import has_independent_rows
 from engine.config import EngineConfig
+from engine.engine import Engine
 from engine.errors import CacheTooLarge, CacheTooSmall
 from engine.native_runner import BLOCK_TOKENS, NativeRunner
+from engine.prompt_lookup import PromptLookup
 from engine.torch_runner import TorchRunner
 from optimize.onnx_manifest import NATIVE_GRAPH_FILE
 from optimize.weight_scheme import WeightScheme
 from tests.engine.exports import CONTEXT_LENGTH, build_requests, decoder_shape, run
+from tests.oracle.engine_run import EngineRun
 
 ROOMY = EngineConfig(max_rows=12, block_size=BLOCK_TOKENS, num_threads=1)
 
@@ -65,6 +72,27 @@ def test_answers_are_the_same_bits_alone_and_in_company(load_runner, requests):
 )
 def test_answers_are_the_same_bits_however_steps_are_cut(load_runner, requests, config):
     assert run(load_runner(config), config, requests) == run(load_runner(), ROOMY, requests)
+
+
+def test_drafts_do_not_change_a_bit(load_runner, requests):
+    bias = Adjustments(logit_bias=((7, 9.0), (8, 9.0)))  # so that guesses are right now and then
+    plain = [
+        replace(request, adjustments=bias)
+        for request in requests
+        if has_independent_rows(request.strategy)
+    ]
+    lookup = PromptLookup(num_tokens=5, max_ngram_size=2)
+    drafted = [replace(request, lookup=lookup) for request in plain]
+    engine = Engine(load_runner(), ROOMY)
+    found = EngineRun(engine)
+    found.submit(*drafted)
+    found.finish()
+    expected = run(load_runner(), ROOMY, plain)
+    stats = engine.stats()
+    assert 0 < stats.num_accepted_draft_tokens < stats.num_draft_tokens
+    for request in plain:
+        sequences = found.finished[request.request_id].sequences
+        assert sequences == expected[request.request_id]
 
 
 def test_preempted_sequences_get_the_same_bits(exported, load_runner, requests):

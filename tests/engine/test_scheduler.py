@@ -53,10 +53,10 @@ def test_a_chunk_leaves_the_newest_token_for_the_step_in_which_its_group_chooses
     loop = _loop(max_step_tokens=8)
     loop.submit(_request("long", 9))
     plan = loop.step()
-    assert [(row.start, row.end, row.wants_logits) for row in plan.rows] == [(0, 8, False)]
+    assert [(row.start, row.end, row.num_logits) for row in plan.rows] == [(0, 8, 0)]
     assert plan.stepping == ()
     plan = loop.step()
-    assert [(row.start, row.end, row.wants_logits) for row in plan.rows] == [(8, 9, True)]
+    assert [(row.start, row.end, row.num_logits) for row in plan.rows] == [(8, 9, 1)]
 
 
 def test_rows_are_kept_free_for_all_sequences_a_running_request_may_yet_have() -> None:

@@ -47,7 +47,7 @@ def _open(runner: TorchRunner, sequence: Sequence) -> None:
 def _forward(runner: TorchRunner, *ranges: tuple[Sequence, int, int], wants: bool = True) -> Tensor:
     for sequence, start, end in ranges:
         assert runner.cache.reserve(sequence.id, start, end)
-    rows = tuple(PlannedRow(*row, wants_logits=wants) for row in ranges)
+    rows = tuple(PlannedRow(*row, num_logits=int(wants)) for row in ranges)
     return runner.forward(Plan(rows=rows, stepping=())).values
 
 
@@ -98,8 +98,8 @@ def test_only_rows_that_want_logits_get_them() -> None:
         _open(runner, sequence)
         assert runner.cache.reserve(sequence.id, 0, 5)
     rows = (
-        PlannedRow(first, 0, 5, wants_logits=True),
-        PlannedRow(second, 0, 5, wants_logits=False),
+        PlannedRow(first, 0, 5, num_logits=1),
+        PlannedRow(second, 0, 5, num_logits=0),
     )
     assert runner.forward(Plan(rows=rows, stepping=())).values.shape == (1, VOCAB_SIZE)
     assert _forward(runner, (second, 5, 6), wants=False).shape == (0, VOCAB_SIZE)

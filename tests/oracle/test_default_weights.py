@@ -43,7 +43,7 @@ class NativeSteps:
             start = row.num_tokens
             row.generated_ids += new
             assert self.runner.cache.reserve(row.id, start, row.num_tokens)
-            planned.append(PlannedRow(row, start, row.num_tokens, wants_logits=True))
+            planned.append(PlannedRow(row, start, row.num_tokens, num_logits=1))
         plan = Plan(rows=tuple(planned), stepping=())
         return self.runner.forward(plan).values.numpy().copy()
 

@@ -13,7 +13,7 @@ from llguidance import LLMatcher
 
 from decoding.constraint import ConstraintFailed, PackedTokens
 
-REMEMBERED_PER_ROW = 3  # a row's newest text, the one before, and one to spare
+REMEMBERED_PER_ROW = 16  # a row's newest text, the one before, and what drafts may add
 
 
 class GrammarConstraint:
@@ -27,27 +27,37 @@ class GrammarConstraint:
     def allowed(self, generated_ids: Sequence[int]) -> PackedTokens:
         """The tokens that may follow; only end tokens where the text is complete.
 
+        None may where the text has left the grammar, as a wrong draft does.
+
         Raises:
-            ConstraintFailed: the grammar is too complex at this place, or the text left it.
+            ConstraintFailed: the grammar is too complex at this place.
         """
         matcher = self._matcher_after(tuple(generated_ids))
+        if matcher is None:
+            return np.zeros_like(self.allowed(()))
         packed = np.frombuffer(matcher.compute_bitmask(), np.uint32)
         if matcher.is_error():
-            raise ConstraintFailed(
-                "the grammar of structured_outputs is too complex to go on; simplify it"
-            )
+            raise _too_complex()
         return packed
 
-    def _matcher_after(self, generated_ids: tuple[int, ...]) -> LLMatcher:
+    def _matcher_after(self, generated_ids: tuple[int, ...]) -> LLMatcher | None:
         known = self._matchers.get(generated_ids)
         if known is not None:
             return known
         before = self._matchers.get(generated_ids[:-1]) if generated_ids else None
         matcher = (before or self._start).deep_copy()
-        new_ids = generated_ids if before is None else generated_ids[-1:]
-        if new_ids and not matcher.consume_tokens(list(new_ids)):
-            raise ConstraintFailed("the text has left the grammar of structured_outputs")
+        new_ids = list(generated_ids if before is None else generated_ids[-1:])
+        if matcher.validate_tokens(new_ids) < len(new_ids):
+            return None
+        if new_ids and not matcher.consume_tokens(new_ids):
+            raise _too_complex()
         self._matchers[generated_ids] = matcher
         while len(self._matchers) > self._most_remembered:
             self._matchers.popitem(last=False)
         return matcher
+
+
+def _too_complex() -> ConstraintFailed:
+    return ConstraintFailed(
+        "the grammar of structured_outputs is too complex to go on; simplify it"
+    )

@@ -17,7 +17,12 @@ from app.state import ServedModel, Services
 from engine.messages import EngineLimits, EngineStats
 
 LIMITS = EngineLimits(
-    context_length=128, vocab_size=100, max_rows=4, max_cached_tokens=256, block_size=16
+    can_speculate=True,
+    context_length=128,
+    vocab_size=100,
+    max_rows=4,
+    max_cached_tokens=256,
+    block_size=16,
 )
 
 
