@@ -132,6 +132,19 @@ class Candidate:
     noise: float = 0.0  # `DrawDistinct`: what was added to the score to draw it
 
 
+Alternatives = tuple[tuple[int, float], ...]
+"""The most likely tokens at a place and their log-probabilities, best first."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenScore:
+    """A given token, its log-probability under the model, and what would have been likely."""
+
+    token_id: int
+    logprob: float
+    alternatives: Alternatives = ()
+
+
 class DecodingRow(Protocol):
     """The part of a running sequence that decoding may look at."""
 

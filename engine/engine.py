@@ -6,14 +6,12 @@ Knows token ids only: no text, no HTTP, no metrics library.
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
-from decoding.base import Candidate, Decision, DecodingRow, has_independent_rows
-from decoding.chooser import RowAsk, find_candidates
-from decoding.constraint import PackedTokens
+from decoding.base import Decision, has_independent_rows
 from decoding.logits import Logits
+from engine.choose import Found, find_for_groups
 from engine.config import EngineConfig
 from engine.decide import decide
 from engine.errors import DecodingFailed, EngineError, RequestRefused, RequestTooLarge
@@ -28,11 +26,10 @@ from engine.messages import (
     TokenEvent,
 )
 from engine.plan import Plan
-from engine.restrict import restrict
 from engine.runner import Runner
 from engine.scheduler import Scheduler
 from engine.sequence import Group, num_reserved
-from engine.speculate import ahead, decide_ahead
+from engine.speculate import decide_ahead
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +60,7 @@ class Engine:
             max_rows=self._config.max_rows,
             max_cached_tokens=self._runner.cache.max_tokens,
             block_size=self._config.block_size,
-            can_speculate=self._runner.can_speculate,
+            has_all_logits=self._runner.has_all_logits,
         )
 
     @property
@@ -81,7 +78,7 @@ class Engine:
 
         Raises:
             RequestTooLarge: with the numbers that do not fit.
-            RequestRefused: it wants drafts, which its strategy or the runtime does not take.
+            RequestRefused: it wants drafts or scores that are not to be had here.
         """
         num_rows = request.strategy.num_rows
         if num_rows > self._config.max_rows:
@@ -89,8 +86,7 @@ class Engine:
                 f"{num_rows} sequences at once exceed the {self._config.max_rows} rows of a step; "
                 "ask for fewer"
             )
-        if request.lookup is not None:
-            self._check_speculation(request)
+        self._check_logits(request)
         num_tokens = len(request.prompt_ids) + request.max_new_tokens
         if num_tokens > self._runner.context_length:
             raise RequestTooLarge(
@@ -105,11 +101,16 @@ class Engine:
                 f"it holds {cache.max_tokens}; ask for fewer sequences, or for fewer new tokens"
             )
 
-    def _check_speculation(self, request: GenerationRequest) -> None:
-        if not has_independent_rows(request.strategy):
+    def _check_logits(self, request: GenerationRequest) -> None:
+        """Refuse what needs logits after several tokens of a row where there are none."""
+        if request.lookup is not None and not has_independent_rows(request.strategy):
             raise RequestRefused(f"strategy {request.strategy.name} cannot be sped up by drafts")
-        if not self._runner.can_speculate:
+        if self._runner.has_all_logits:
+            return
+        if request.lookup is not None:
             raise RequestRefused("this runtime decides one token of a row at a time: no drafts")
+        if request.scored_from is not None:
+            raise RequestRefused("this runtime gives no log-probabilities of prompt tokens")
 
     def add(self, request: GenerationRequest) -> list[Event]:
         """Queue a request that `check` has let pass; its failure, if its strategy cannot start."""
@@ -180,28 +181,15 @@ class Engine:
 
     def _choose(self, plan: Plan, said: Logits) -> list[Decision | DecodingFailed]:
         """Each stepping group's decision, or why it has none."""
-        places = [[ahead(row) for row in group.rows] for group in plan.stepping]
-        allowed = [
-            restrict(group, chain(*rows)) for group, rows in zip(plan.stepping, places, strict=True)
-        ]
-        asked = [
-            each
-            for group, rows, tokens in zip(plan.stepping, places, allowed, strict=True)
-            for each in _row_asks(group, rows, tokens)
-        ]
-        found = iter(find_candidates(said.values, asked, said.summary) if asked else ())
         outcomes: list[Decision | DecodingFailed] = []
-        for group, rows, tokens in zip(plan.stepping, places, allowed, strict=True):
-            candidates = [[next(found) for _ in row] for row in rows]
-            if isinstance(tokens, DecodingFailed):
-                outcomes.append(tokens)
+        for group, found in zip(plan.stepping, find_for_groups(plan, said), strict=True):
+            if isinstance(found, DecodingFailed):
+                outcomes.append(found)
             else:
-                outcomes.append(self._decide(group, candidates))
+                outcomes.append(self._decide(group, found))
         return outcomes
 
-    def _decide(
-        self, group: Group, found: Sequence[Sequence[Sequence[Candidate]]]
-    ) -> Decision | DecodingFailed:
+    def _decide(self, group: Group, found: Found) -> Decision | DecodingFailed:
         """The decision of a group; candidates come for each row, after each of its drafts."""
         vocab_size = self._runner.vocab_size
         num_drafts = sum(len(row.draft_ids) for row in group.rows)
@@ -248,8 +236,16 @@ class Engine:
             )
         if not decision.live:
             timings = self._timings(group)
+            num_alternatives = group.request.num_alternatives
             finished = RequestFinished(
-                request_id=request_id, sequences=decision.results, timings=timings
+                request_id=request_id,
+                sequences=decision.results,
+                timings=timings,
+                alternatives=tuple(
+                    group.observed.alternatives_of(result.token_ids)
+                    for result in (decision.results if num_alternatives else ())
+                ),
+                prompt_scores=group.observed.prompt_scores,
             )
             events.append(finished)
         return events
@@ -284,20 +280,6 @@ class _Totals:
     num_cancellations: int = 0
     num_failures: int = 0
     forward_seconds: float = 0.0
-
-
-def _row_asks(
-    group: Group,
-    places: Sequence[Sequence[DecodingRow]],
-    allowed: Sequence[PackedTokens | None] | DecodingFailed,
-) -> Iterator[RowAsk]:
-    """What is asked of each row, and of the row after each of its drafts."""
-    asks = group.ask if isinstance(group.ask, tuple) else (group.ask,) * len(group.rows)
-    # Where it failed, what is found is not looked at.
-    tokens = iter(()) if isinstance(allowed, DecodingFailed) else iter(allowed)
-    for ask, row in zip(asks, places, strict=True):
-        for place in row:
-            yield RowAsk(place, ask, group.adjuster, next(tokens, None))
 
 
 def _failed(group: Group, error: EngineError) -> RequestFailed:

@@ -8,7 +8,15 @@ unless it was cancelled: a cancelled request gets no further event.
 from dataclasses import dataclass, field
 
 from decoding.adjustments import NO_ADJUSTMENTS, Adjustments
-from decoding.base import Hypothesis, PhrasesOf, StopCheck, Strategy, Task
+from decoding.base import (
+    Alternatives,
+    Hypothesis,
+    PhrasesOf,
+    StopCheck,
+    Strategy,
+    Task,
+    TokenScore,
+)
 from decoding.constraint import TokenConstraint
 from engine.errors import EngineError
 from engine.prompt_lookup import PromptLookup
@@ -28,6 +36,9 @@ class GenerationRequest:
     adjustments: Adjustments = NO_ADJUSTMENTS
     phrases_of: PhrasesOf | None = None  # spells words, for strategies that take some
     lookup: PromptLookup | None = None  # drafts for it are looked up in its own text
+    num_alternatives: int = 0  # most likely tokens to report at each generated place
+    scored_from: int | None = None  # report log-probabilities of the prompt's tokens from here on
+    num_prompt_alternatives: int = 0  # most likely tokens to report at each of these
     constraint: TokenConstraint | None = None  # this request's own, used by the engine alone
     cache_salt: str = ""  # prompts share cached prefixes only under the same salt
 
@@ -72,6 +83,8 @@ class RequestFinished:
     request_id: str
     sequences: tuple[Hypothesis, ...]
     timings: Timings
+    alternatives: tuple[tuple[Alternatives, ...], ...] = ()  # of each sequence's places, if asked
+    prompt_scores: tuple[TokenScore, ...] = ()  # of the prompt's tokens, if asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +107,7 @@ class EngineLimits:
     max_rows: int  # rows one step can hold, so the most beams or samples of a request
     max_cached_tokens: int  # tokens the KV cache can hold in all
     block_size: int  # tokens a KV block holds
-    can_speculate: bool  # whether several tokens of a row can be decided in one step
+    has_all_logits: bool  # whether logits can be had after several tokens of a row in one step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

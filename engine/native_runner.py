@@ -88,7 +88,7 @@ class NativeRunner:
         return self._vocab_size
 
     @property
-    def can_speculate(self) -> bool:
+    def has_all_logits(self) -> bool:
         """Each token of a flat batch has logits of its own."""
         return True
 

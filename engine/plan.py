@@ -16,7 +16,15 @@ class PlannedRow:
     sequence: Sequence
     start: int
     end: int
-    num_logits: int  # logits are wanted after so many of the last tokens; 0 unless its group steps
+    num_logits: int  # logits are wanted after so many of the last tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A planned row whose logits also say how likely its prompt's tokens were."""
+
+    row: PlannedRow
+    group: Group
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +33,7 @@ class Plan:
 
     rows: tuple[PlannedRow, ...]
     stepping: tuple[Group, ...]  # groups whose rows all reach their end, in the order of `rows`
+    scored: tuple[Scored, ...] = ()
 
     @property
     def num_tokens(self) -> int:

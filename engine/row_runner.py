@@ -77,7 +77,7 @@ class RowRunner:
         return self._vocab_size
 
     @property
-    def can_speculate(self) -> bool:
+    def has_all_logits(self) -> bool:
         """A call gives the logits of each row's last token only."""
         return False
 

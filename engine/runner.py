@@ -27,7 +27,7 @@ class Runner(Protocol):
         """Width of the logits."""
 
     @property
-    def can_speculate(self) -> bool:
+    def has_all_logits(self) -> bool:
         """Whether a row may want logits after several of its tokens, the same as one by one."""
 
     @property

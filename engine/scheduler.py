@@ -16,10 +16,12 @@ from engine.config import EngineConfig
 from engine.decide import checked_ask
 from engine.kv_cache import KVCache
 from engine.messages import GenerationRequest
-from engine.plan import Plan, PlannedRow
+from engine.plan import Plan, PlannedRow, Scored
 from engine.prompt_lookup import PromptLookup
 from engine.sequence import Group, first_row, fork, num_reserved
 from engine.sequence import Sequence as Row
+
+MOST_SCORED_AT_ONCE = 64  # prompt tokens of a request a step: logits of each take much memory
 
 
 class Scheduler:
@@ -155,9 +157,11 @@ class Scheduler:
         """Adopt known prefixes; go on only if all the rest fits, with a block a row to spare."""
         if not self._cache.can_preempt and not self._fits_to_its_end(group):
             return False
-        salt = group.request.cache_salt
+        salt, scored_from = group.request.cache_salt, group.request.scored_from
         for row in group.rows:
-            row.num_computed = self._cache.match_prefix(row.id, row.token_ids, salt)
+            # What is to be scored must be computed, the token before it included.
+            known = row.token_ids if scored_from is None else row.token_ids[:scored_from]
+            row.num_computed = self._cache.match_prefix(row.id, known, salt)
         spare = group.num_reserved_rows * self._config.block_size
         if self._cache.can_reserve(group.num_remaining + spare) or not self.running:
             return True
@@ -213,16 +217,20 @@ class _Step:
         self.planned: list[Group] = []
         self._stepping: list[Group] = []
         self._rows: list[PlannedRow] = []
+        self._scored: list[Scored] = []
 
     def ranges(self, group: Group) -> list[tuple[Row, int, int]]:
         """What to compute of a group: all of it if the budget holds it, else a chunk of one row.
 
         A chunk leaves the newest token of a row for the step in which the whole group chooses.
         """
-        if group.num_remaining <= self.budget:
+        budget = self.budget
+        if group.request.scored_from is not None:
+            budget = min(budget, MOST_SCORED_AT_ONCE)
+        if group.num_remaining <= budget:
             return [(row, row.num_computed, row.num_tokens) for row in group.rows]
         for row in group.rows:
-            end = row.num_computed + min(row.num_remaining - 1, self.budget)
+            end = row.num_computed + min(row.num_remaining - 1, budget)
             end -= end % self._alignment
             if end > row.num_computed:
                 return [(row, row.num_computed, end)]
@@ -234,7 +242,11 @@ class _Step:
             return
         is_whole = sum(end - start for _, start, end in ranges) == group.num_remaining
         for row, start, end in ranges:
-            self._rows.append(PlannedRow(row, start, end, num_logits=int(is_whole)))
+            num_scored = _num_scored(group.request, start, end)
+            planned = PlannedRow(row, start, end, num_logits=max(int(is_whole), num_scored))
+            self._rows.append(planned)
+            if num_scored:
+                self._scored.append(Scored(planned, group))
             self.budget -= end - start
         if is_whole:
             self._stepping.append(group)
@@ -253,13 +265,19 @@ class _Step:
         """Let a planned row, whose room is reserved, carry drafts behind its newest token."""
         row.draft_ids = drafts
         at = next(at for at, planned in enumerate(self._rows) if planned.sequence is row)
-        self._rows[at] = PlannedRow(
-            row, row.num_computed, row.num_tokens + len(drafts), num_logits=1 + len(drafts)
-        )
+        end = row.num_tokens + len(drafts)
+        self._rows[at] = PlannedRow(row, row.num_computed, end, num_logits=1 + len(drafts))
         self.budget -= len(drafts)
 
     def plan(self) -> Plan | None:
         """The finished plan, or None if it is empty."""
         if not self._rows:
             return None
-        return Plan(rows=tuple(self._rows), stepping=tuple(self._stepping))
+        return Plan(tuple(self._rows), tuple(self._stepping), tuple(self._scored))
+
+
+def _num_scored(request: GenerationRequest, start: int, end: int) -> int:
+    """How many of the tokens [start, end) are followed by a prompt token that is to be scored."""
+    if request.scored_from is None or start >= len(request.prompt_ids) - 1:
+        return 0
+    return max(0, end - max(start, request.scored_from - 1))

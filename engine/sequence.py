@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from decoding.adjuster import Adjuster
 from decoding.base import Asks, Decoder
 from engine.messages import GenerationRequest
+from engine.observed import Observed
 
 
 @dataclass(slots=True, eq=False)
@@ -65,6 +66,7 @@ class Group:
     adjuster: Adjuster | None = None  # what is done to the scores of its rows
     num_cached_tokens: int = 0
     num_preemptions: int = 0
+    observed: Observed = field(default_factory=Observed)  # the engine writes it
 
     @property
     def num_reserved_rows(self) -> int:

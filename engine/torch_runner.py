@@ -123,7 +123,7 @@ class TorchRunner:
         return int(self._module.config.get_text_config().vocab_size)
 
     @property
-    def can_speculate(self) -> bool:
+    def has_all_logits(self) -> bool:
         """Each token of a flat batch has logits of its own."""
         return True
 

@@ -34,6 +34,7 @@ MAX_STOPS = 16
 MAX_STOP_CHARACTERS = 128
 MAX_TOKENS = 10_000_000  # beyond any model's context
 MAX_DRAFT_TOKENS = 64
+MAX_ALTERNATIVES = 20
 MAX_SEED = 2**63 - 1
 
 
@@ -142,6 +143,16 @@ class GenerateBody(AdjustmentFields):
         "cache is used where the answer is determined: no randomness, or a seed.",
     )
     details: bool = Field(default=False, description="Add timings and tokens to the response.")
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_ALTERNATIVES)] = Field(
+        default=0,
+        description="Report so many of the most likely tokens at each generated place, with their "
+        "log-probabilities under the model. Adds `details`.",
+    )
+    prompt_logprobs: Annotated[int, Field(ge=0, le=MAX_ALTERNATIVES)] | None = Field(
+        default=None,
+        description="Report the log-probability of each token of the prompt but the first, and so "
+        "many of the most likely tokens at its place. Adds `details`.",
+    )
 
     _strategy: Strategy = PrivateAttr()
 
@@ -196,7 +207,9 @@ class GenerateBody(AdjustmentFields):
             lookup=self._lookup(),
             grammar=None if structure is None else structure.as_spec(),
             cache=self.cache,
-            details=self.details,
+            details=self.details or self.top_logprobs > 0 or self.prompt_logprobs is not None,
+            top_logprobs=self.top_logprobs,
+            prompt_logprobs=self.prompt_logprobs,
         )
 
     def _lookup(self) -> PromptLookup | None:

@@ -57,12 +57,27 @@ class SequenceResult(ResponseModel):
     )
 
 
-class GeneratedToken(ResponseModel):
-    """One new token."""
+class LikelyToken(ResponseModel):
+    """A token that was likely at a place."""
 
     id: int
     text: str = Field(description="The token alone; half a character shows as U+FFFD.")
-    logprob: float | None = Field(description="Its log-probability under the model.")
+    logprob: float = Field(description="Its log-probability under the model.")
+
+
+class ShownToken(ResponseModel):
+    """One token of a text."""
+
+    id: int
+    text: str = Field(description="The token alone; half a character shows as U+FFFD.")
+    logprob: float | None = Field(
+        description="Its log-probability under the model; null for a prompt's first token."
+    )
+    top_logprobs: list[LikelyToken] | None = Field(
+        default=None,
+        description="The most likely tokens at its place, best first, if they were asked for.",
+        exclude_if=_is_absent,
+    )
 
 
 class GenerationTimings(ResponseModel):
@@ -87,7 +102,12 @@ class Details(ResponseModel):
         description="Prompt tokens whose keys and values were in the engine's cache already."
     )
     num_preemptions: int = Field(description="How often it had to make room and begin again.")
-    tokens: list[list[GeneratedToken]] = Field(description="The new tokens of each sequence.")
+    tokens: list[list[ShownToken]] = Field(description="The new tokens of each sequence.")
+    prompt_tokens: list[ShownToken] | None = Field(
+        default=None,
+        description="The prompt's tokens, if `prompt_logprobs` asked for them.",
+        exclude_if=_is_absent,
+    )
 
 
 class GenerateResponse(ResponseModel):

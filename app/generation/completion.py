@@ -6,7 +6,7 @@ event stream present them. They hold nothing of how one client wants to see them
 
 from dataclasses import dataclass
 
-from decoding.base import FinishReason
+from decoding.base import Alternatives, FinishReason, TokenScore
 from engine.messages import Timings
 
 
@@ -28,6 +28,7 @@ class FinishedText:
     logprobs: tuple[float, ...]
     finish_reason: FinishReason
     score: float | None  # beams only
+    alternatives: tuple[Alternatives, ...] = ()  # at each place, if asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,7 @@ class Completed:
     sequences: tuple[FinishedText, ...]
     seed: int
     timings: Timings
+    prompt_scores: tuple[TokenScore, ...] = ()  # of its tokens but the first, if asked for
 
     def as_chunks(self) -> list[Chunk]:
         """The answer as if it had come in one piece a sequence."""

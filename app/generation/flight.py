@@ -14,7 +14,7 @@ from app.generation.completion import Chunk, Completed, FinishedText
 from app.generation.preparation import PreparedRequest
 from app.text.codec import TextCodec
 from app.text.sequence_text import SequenceText
-from decoding.base import FinishReason, Hypothesis
+from decoding.base import Alternatives, FinishReason, Hypothesis
 from engine.messages import Event, RequestFailed, RequestFinished, TokenEvent
 
 
@@ -109,13 +109,23 @@ class Flight:
 
     def _complete(self, event: RequestFinished) -> None:
         sequences = tuple(
-            self._finish_sequence(index, hypothesis)
+            self._finish_sequence(index, hypothesis, event.alternatives[index : index + 1])
             for index, hypothesis in enumerate(event.sequences)
         )
-        self.completed = Completed(sequences=sequences, seed=self.seed, timings=event.timings)
+        self.completed = Completed(
+            sequences=sequences,
+            seed=self.seed,
+            timings=event.timings,
+            prompt_scores=event.prompt_scores,
+        )
         self._on_end(self)
 
-    def _finish_sequence(self, index: int, hypothesis: Hypothesis) -> FinishedText:
+    def _finish_sequence(
+        self,
+        index: int,
+        hypothesis: Hypothesis,
+        alternatives: Sequence[tuple[Alternatives, ...]],
+    ) -> FinishedText:
         text = self._text(index)
         rest = hypothesis.token_ids[text.num_tokens :]
         piece = text.push(rest) + text.finish()
@@ -127,6 +137,7 @@ class Flight:
             logprobs=hypothesis.logprobs,
             finish_reason=FinishReason.STOP if text.has_stopped else hypothesis.finish_reason,
             score=hypothesis.score,
+            alternatives=alternatives[0] if alternatives else (),
         )
 
     def _text(self, index: int) -> SequenceText:

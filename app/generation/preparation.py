@@ -41,6 +41,8 @@ class CacheKey:
     stop: tuple[str, ...]
     adjustments: tuple[tuple[str, object], ...]  # those asked for, by name
     grammar: GrammarSpec | None
+    top_logprobs: int
+    prompt_logprobs: int | None
     seed: int | None  # None where it does not matter, or where any will do
 
 
@@ -73,6 +75,9 @@ class PreparedRequest:
             stop=self.stop_check,
             adjustments=self.adjustments,
             lookup=self.request.lookup,
+            num_alternatives=self.request.top_logprobs,
+            scored_from=None if self.request.prompt_logprobs is None else 1,
+            num_prompt_alternatives=self.request.prompt_logprobs or 0,
             constraint=self.constraint,
             phrases_of=self.phrases_of,
         )
@@ -97,6 +102,8 @@ class Preparer:
         self._check_rows(request.strategy)
         if request.lookup is not None:
             self._check_speculation(request.strategy)
+        if request.prompt_logprobs is not None:
+            self.check_scoring("prompt_logprobs")
         prompt_text, prompt_ids = self._tokenize(request)
         max_new_tokens = self._new_tokens(request, len(prompt_ids))
         self._check_task(request, max_new_tokens)
@@ -137,6 +144,19 @@ class Preparer:
             return None
         return self.grammars.compile(request.grammar, num_rows=request.strategy.num_rows)
 
+    def check_scoring(self, param: str) -> None:
+        """Refuse to score a prompt's tokens where the runtime gives no logits for it.
+
+        Raises:
+            InvalidRequest: naming `param`.
+        """
+        if not self.limits.has_all_logits:
+            raise InvalidRequest(
+                "This server's runtime gives no log-probabilities within a prompt; leave this out.",
+                param=param,
+                code="unsupported",
+            )
+
     def _check_speculation(self, strategy: Strategy) -> None:
         if not has_independent_rows(strategy):
             raise InvalidRequest(
@@ -145,7 +165,7 @@ class Preparer:
                 param="prompt_lookup_num_tokens",
                 code="unsupported",
             )
-        if not self.limits.can_speculate:
+        if not self.limits.has_all_logits:
             raise InvalidRequest(
                 "This server's runtime decides one token of a text at a time; leave this out.",
                 param="prompt_lookup_num_tokens",
@@ -210,6 +230,8 @@ class Preparer:
             stop=tuple(sorted(request.stop)),
             adjustments=tuple(request.adjustments.asked_for.items()),
             grammar=request.grammar,
+            top_logprobs=request.top_logprobs,
+            prompt_logprobs=request.prompt_logprobs,
             seed=None if strategy.is_deterministic else request.seed,
         )
 

@@ -5,7 +5,7 @@ a fresh one only in `cached` and in the times.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -13,10 +13,11 @@ from pydantic_core import to_jsonable_python
 
 from app.bodies.schemas import (
     Details,
-    GeneratedToken,
     GenerateResponse,
     GenerationTimings,
+    LikelyToken,
     SequenceResult,
+    ShownToken,
 )
 from app.generation.completion import Completed, FinishedText
 from app.generation.flight import CacheOutcome, Subscription
@@ -24,6 +25,7 @@ from app.generation.preparation import PreparedRequest, strategy_parameters
 from app.text.adjustments import TextAdjustments
 from app.text.codec import TextCodec
 from app.text.grammar.spec import GrammarKind, GrammarSpec
+from decoding.base import Alternatives, TokenScore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,10 +55,12 @@ class Presenter:
             model=self.model_name,
             score=first.score,
             sequences=_sequences(prepared, completed) if has_several else None,
-            details=self._details(completed, total_seconds) if request.details else None,
+            details=self._details(prepared, completed, total_seconds) if request.details else None,
         )
 
-    def _details(self, completed: Completed, total_seconds: float) -> Details:
+    def _details(
+        self, prepared: PreparedRequest, completed: Completed, total_seconds: float
+    ) -> Details:
         timings = completed.timings
         num_tokens = sum(len(sequence.token_ids) for sequence in completed.sequences)
         engine_seconds = timings.prefill_seconds + timings.decode_seconds
@@ -71,13 +75,51 @@ class Presenter:
             num_cached_prompt_tokens=timings.num_cached_tokens,
             num_preemptions=timings.num_preemptions,
             tokens=[self._tokens(sequence) for sequence in completed.sequences],
+            prompt_tokens=self._prompt_tokens(prepared, completed),
         )
 
-    def _tokens(self, sequence: FinishedText) -> list[GeneratedToken]:
+    def _tokens(self, sequence: FinishedText) -> list[ShownToken]:
+        alternatives = sequence.alternatives or [None] * len(sequence.token_ids)
         return [
-            GeneratedToken(id=token_id, text=self.codec.token_text(token_id), logprob=logprob)
-            for token_id, logprob in zip(sequence.token_ids, sequence.logprobs, strict=True)
+            self._token(token_id, logprob, likely)
+            for token_id, logprob, likely in zip(
+                sequence.token_ids, sequence.logprobs, alternatives, strict=True
+            )
         ]
+
+    def _prompt_tokens(
+        self, prepared: PreparedRequest, completed: Completed
+    ) -> list[ShownToken] | None:
+        """The first token follows nothing, so it has no probability."""
+        count = prepared.request.prompt_logprobs
+        if count is None:
+            return None
+        first = self._token(prepared.prompt_ids[0], None, None)
+        return [first, *self.scored_tokens(completed.prompt_scores, has_alternatives=count > 0)]
+
+    def scored_tokens(
+        self, scores: Sequence[TokenScore], *, has_alternatives: bool
+    ) -> list[ShownToken]:
+        """Given tokens with how likely they were."""
+        return [
+            self._token(
+                score.token_id, score.logprob, score.alternatives if has_alternatives else None
+            )
+            for score in scores
+        ]
+
+    def _token(
+        self, token_id: int, logprob: float | None, likely: Alternatives | None
+    ) -> ShownToken:
+        text = self.codec.token_text
+        return ShownToken(
+            id=token_id,
+            text=text(token_id),
+            logprob=logprob,
+            top_logprobs=None
+            if likely is None
+            else [LikelyToken(id=each, text=text(each), logprob=p) for each, p in likely],
+        )
 
 
 def _text(prepared: PreparedRequest, sequence: FinishedText) -> str:

@@ -41,3 +41,5 @@ class TextRequest:
     grammar: GrammarSpec | None = None  # what the text must look like
     cache: bool | None = None  # True: always, False: never, None: if the answer is determined
     details: bool = False
+    top_logprobs: int = 0  # most likely tokens to report at each generated place
+    prompt_logprobs: int | None = None  # the same at each place of the prompt; None: not scored

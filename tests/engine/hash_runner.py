@@ -29,7 +29,7 @@ class HashRunner:
     """Implements `engine.runner.Runner` on integers."""
 
     device_memory_bytes = 0
-    can_speculate = True
+    has_all_logits = True
 
     def __init__(self, *, num_blocks: int = 400, block_size: int = BLOCK_SIZE) -> None:
         self.cache = PagedCache(num_blocks=num_blocks, block_size=block_size)

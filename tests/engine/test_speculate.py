@@ -139,6 +139,6 @@ def test_a_strategy_that_takes_no_drafts_is_refused(strategy: Strategy) -> None:
 
 def test_a_runtime_that_takes_no_drafts_refuses_them() -> None:
     runner = HashRunner()
-    runner.can_speculate = False
+    runner.has_all_logits = False
     with pytest.raises(RequestRefused, match="no drafts"):
         build_engine(runner).check(replace(build_request(), lookup=LOOKUP))

@@ -17,7 +17,7 @@ from app.state import ServedModel, Services
 from engine.messages import EngineLimits, EngineStats
 
 LIMITS = EngineLimits(
-    can_speculate=True,
+    has_all_logits=True,
     context_length=128,
     vocab_size=100,
     max_rows=4,
