@@ -21,7 +21,7 @@ from app.http.middleware import BodyLimit, RequestContext
 from app.http.openapi import restore_bounds
 from app.lifespan import build_lifespan, build_services
 from app.process.progress import ProgressCallback, build_log_progress
-from app.routes import generate, health, jobs, metrics
+from app.routes import generate, health, jobs, judge, metrics
 from app.settings import Settings, load_settings
 from app.state import Services
 from decoding.registry import load_strategies
@@ -80,5 +80,6 @@ def _add_routes(app: FastAPI) -> None:
     strategies = load_strategies()
     app.include_router(generate.build_router(strategies))
     app.include_router(jobs.build_router(strategies))
+    app.include_router(judge.build_router())
     app.include_router(health.build_router())
     app.include_router(metrics.build_router())

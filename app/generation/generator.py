@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 from app.errors import AppError, ServiceUnavailable, describe
 from app.generation.adjustments import AdjustmentTranslator
 from app.generation.cache import ResponseCache
+from app.generation.engine_calls import EngineCalls
 from app.generation.event_router import EventRouter
 from app.generation.flight import CacheOutcome, Flight, Subscription
+from app.generation.judge import Judge
 from app.generation.preparation import CacheKey, ModelIdentity, PreparedRequest, Preparer
 from app.generation.presentation import Presenter
 from app.metrics import Metrics
@@ -65,6 +67,12 @@ class TextGenerator:
             translator=AdjustmentTranslator(self._codec, limits.vocab_size),
             grammars=grammars,
         )
+        self.judge = Judge(
+            codec=self._codec,
+            preparer=self._preparer,
+            executor=executor,
+            calls=EngineCalls(worker, router),
+        )
         self._clock = clock
         self._metrics = metrics
         self._worker = worker
@@ -81,8 +89,8 @@ class TextGenerator:
 
     @property
     def num_in_flight(self) -> int:
-        """Requests that are being tokenised, generated or read out."""
-        return self._num_starting + self._num_open
+        """Requests that are being tokenised, generated, judged or read out."""
+        return self._num_starting + self._num_open + self.judge.calls.num_open
 
     async def start(self, request: TextRequest) -> Subscription:
         """Begin to answer a request; once this returns, only the engine can still fail it.

@@ -144,6 +144,21 @@ class Preparer:
             return None
         return self.grammars.compile(request.grammar, num_rows=request.strategy.num_rows)
 
+    def check_prompt_ids(self, ids: Sequence[int], param: str) -> None:
+        """Refuse a prompt that the model or its context does not hold.
+
+        Raises:
+            InvalidRequest: naming `param`.
+        """
+        self._check_ids(ids, param)
+        if len(ids) >= self.limits.context_length:
+            raise InvalidRequest(
+                f"{len(ids)} tokens with the prompt exceed the model's context of "
+                f"{self.limits.context_length} tokens; shorten it.",
+                param=param,
+                code="context_length_exceeded",
+            )
+
     def check_scoring(self, param: str) -> None:
         """Refuse to score a prompt's tokens where the runtime gives no logits for it.
 

@@ -38,6 +38,11 @@ class TextCodec:
         """The token that begins a text, if the tokenizer has one."""
         return cast("int | None", self._tokenizer.bos_token_id)
 
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether conversations can be rendered."""
+        return self._tokenizer.chat_template is not None
+
     def encode(self, text: str, *, has_special_tokens: bool = False) -> tuple[int, ...]:
         """Token ids of `text`; special tokens are added unless a template wrote them."""
         if self._backend is not None:
