@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from decoding.adjustments import Adjustments
+from decoding.adjustments import Adjustments, Watermark
 from decoding.base import DecodingRow, Task
 from decoding.rules.bans import BadWords, SuppressBefore, SuppressTokens
 from decoding.rules.dry import Dry
@@ -39,6 +39,7 @@ class Adjuster:
     bias: LogitBias | None = None
     repetition_penalty: float = 1.0
     penalties: tuple[Shift, ...] = ()
+    watermark: Watermark | None = None
     bans: tuple[Ban, ...] = ()
     forced: tuple[ForcedToken, ...] = ()
 
@@ -49,6 +50,7 @@ def compile_adjustments(adjustments: Adjustments, task: Task) -> Adjuster | None
         bias=LogitBias(adjustments.logit_bias) if adjustments.logit_bias else None,
         repetition_penalty=adjustments.repetition_penalty,
         penalties=tuple(_penalties(adjustments)),
+        watermark=adjustments.watermark,
         bans=tuple(_bans(adjustments, task)),
         forced=tuple(_forced(adjustments, task)),
     )

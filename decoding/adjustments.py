@@ -8,7 +8,7 @@ before the strategy looks at a row: beams, draws and plugins' strategies get it 
 from dataclasses import dataclass
 from typing import Annotated
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Gt, Le, Lt
 from typing_extensions import Doc
 
 MAX_NGRAM = 1024
@@ -53,6 +53,25 @@ MinNewTokens = Annotated[
     int, Ge(0), Le(10_000_000), Doc("No end token is chosen before so many tokens are generated.")
 ]
 
+GreenlistRatio = Annotated[
+    float, Gt(0.0), Lt(1.0), Doc("The share of the vocabulary that is green at a place.")
+]
+WatermarkBias = Annotated[
+    float, Ge(-100.0), Le(100.0), Doc("What the logits of green tokens gain.")
+]
+HashingKey = Annotated[
+    int, Ge(1), Le(2**53), Doc("The secret that decides the lists; detection needs the same.")
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watermark:
+    """The numbers that make a watermark of `decoding.watermark`; two of them find it again."""
+
+    greenlist_ratio: float = 0.25
+    bias: float = 2.0
+    hashing_key: int = 15_485_863
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adjustments:
@@ -67,6 +86,7 @@ class Adjustments:
     dry_allowed_length: int = 2
     dry_penalty_last_n: int = -1
     dry_breaker_ids: frozenset[int] = frozenset()  # no repeated sequence reaches over these
+    watermark: Watermark | None = None
     no_repeat_ngram_size: int = 0
     bad_words: tuple[tuple[int, ...], ...] = ()
     min_new_tokens: int = 0

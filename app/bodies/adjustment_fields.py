@@ -56,6 +56,18 @@ Bias = Annotated[float, Field(ge=-MAX_BIAS, le=MAX_BIAS)]
 Suppressed = Annotated[list[TokenId], Field(max_length=MAX_SUPPRESSED)]
 
 
+class WatermarkBody(StrictModel):
+    """A watermark; `POST /watermark/detect` finds it with the same numbers."""
+
+    greenlist_ratio: adjustments.GreenlistRatio = _number(adjustments.GreenlistRatio, 0.25)
+    bias: adjustments.WatermarkBias = _number(adjustments.WatermarkBias, 2.0)
+    hashing_key: adjustments.HashingKey = _number(adjustments.HashingKey, 15_485_863)
+
+    def as_watermark(self) -> adjustments.Watermark:
+        """The same, frozen."""
+        return adjustments.Watermark(**self.model_dump())
+
+
 class AdjustmentFields(StrictModel):
     """Penalties, biases and bans. All of them apply to every strategy, beams included."""
 
@@ -98,6 +110,12 @@ class AdjustmentFields(StrictModel):
         description="The id of the token that comes last if the text reaches max_new_tokens.",
     )
 
+    watermark: WatermarkBody | None = Field(
+        default=None,
+        description="Marks the text so that whoever knows the key can tell that it was generated; "
+        "{} takes the defaults.",
+    )
+
     def as_adjustments(self) -> TextAdjustments:
         """The same, frozen."""
         return TextAdjustments(
@@ -106,6 +124,8 @@ class AdjustmentFields(StrictModel):
 
 
 def _frozen(value: Any) -> Any:  # noqa: ANN401  a field's value
+    if isinstance(value, WatermarkBody):
+        return value.as_watermark()
     if isinstance(value, dict):
         return tuple(sorted(value.items()))
     return tuple(dict.fromkeys(value)) if isinstance(value, list) else value

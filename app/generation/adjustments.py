@@ -51,6 +51,7 @@ class AdjustmentTranslator:
             dry_allowed_length=asked.dry_allowed_length,
             dry_penalty_last_n=asked.dry_penalty_last_n,
             dry_breaker_ids=breakers,
+            watermark=asked.watermark,
             no_repeat_ngram_size=asked.no_repeat_ngram_size,
             bad_words=self._bad_words(asked.bad_words),
             min_new_tokens=asked.min_new_tokens,

@@ -17,9 +17,11 @@ from app.text.codec import TextCodec
 from app.text.executor import TextExecutor
 from app.text.questions import TypedQuestion
 from app.text.request import Message, TextRequest
+from decoding.adjustments import Watermark
 from decoding.base import Strategy, TokenScore
 from decoding.greedy import Greedy
 from decoding.label_choice import LabelChoice
+from decoding.watermark import Detection, detect
 from engine.messages import GenerationRequest
 
 
@@ -80,6 +82,21 @@ class Judge:
         return Decided(
             answers=answers, num_prompt_tokens=sum(len(each.prompt_ids) for each in requests)
         )
+
+    async def detect_watermark(self, text: str, watermark: Watermark) -> Detection:
+        """How many tokens of a text this watermark would have favoured.
+
+        Raises:
+            InvalidRequest: the text has fewer than two tokens.
+        """
+        return await self.executor.run(partial(self._detect, text, watermark))
+
+    def _detect(self, text: str, watermark: Watermark) -> Detection:
+        token_ids = self.codec.encode_piece(text)
+        if len(token_ids) < 2:
+            raise InvalidRequest("The text is too short to tell; send more of it.", param="text")
+        self.preparer.check_prompt_ids(token_ids, "text")
+        return detect(token_ids, watermark, self.preparer.limits.vocab_size)
 
     def _scoring_requests(
         self, text: str, continuations: Sequence[str]

@@ -150,7 +150,7 @@ class Preparer:
         Raises:
             InvalidRequest: naming `param`.
         """
-        self._check_ids(ids, param)
+        self.check_vocabulary(ids, param)
         if len(ids) >= self.limits.context_length:
             raise InvalidRequest(
                 f"{len(ids)} tokens with the prompt exceed the model's context of "
@@ -196,10 +196,15 @@ class Preparer:
             ids = self.codec.encode(text, has_special_tokens=True)
         if not ids and self.codec.bos_token_id is not None:
             ids = (self.codec.bos_token_id,)
-        self._check_ids(ids, request.prompt_field)
+        self.check_vocabulary(ids, request.prompt_field)
         return text, ids
 
-    def _check_ids(self, ids: Sequence[int], param: str) -> None:
+    def check_vocabulary(self, ids: Sequence[int], param: str) -> None:
+        """Refuse an empty prompt, and tokens that the model does not have.
+
+        Raises:
+            InvalidRequest: naming `param`.
+        """
         if not ids:
             raise InvalidRequest(
                 "The prompt is empty and this model has no token to begin with; send some text.",

@@ -1,4 +1,7 @@
-"""`POST /score` and `POST /v1/systemone`: judging texts instead of writing them. No logic here."""
+"""Routes that judge texts instead of writing them: `/score`, `/v1/systemone`, `/watermark/detect`.
+
+No logic here.
+"""
 
 from fastapi import APIRouter, Request
 
@@ -14,6 +17,7 @@ from app.bodies.decision_bodies import (
     ScoreQuestion,
 )
 from app.bodies.score_bodies import ScoredContinuation, ScoreRequest, ScoreResponse
+from app.bodies.watermark_bodies import DetectRequest, DetectResponse
 from app.generation.presentation import Presenter
 from app.http.dependencies import GeneratorDep
 from app.http.disconnect import run_until_disconnect
@@ -66,6 +70,19 @@ def build_router() -> APIRouter:
             model=body.model or generator.presenter.model_name,
             answers=answers,
             usage=DecisionUsage(input_tokens=decided.num_prompt_tokens),
+        )
+
+    @router.post("/watermark/detect", summary="Tell whether a text was watermarked here")
+    async def detect_watermark(body: DetectRequest, generator: GeneratorDep) -> DetectResponse:
+        """Counts the tokens that a watermark with this key would have favoured."""
+        watermark = body.watermark.as_watermark()
+        found = await generator.judge.detect_watermark(body.text, watermark)
+        return DetectResponse(
+            is_watermarked=found.is_watermarked,
+            num_tokens_scored=found.num_tokens_scored,
+            num_green_tokens=found.num_green_tokens,
+            z_score=found.z_score,
+            p_value=found.p_value,
         )
 
     return router

@@ -6,6 +6,8 @@ words into token ids. The numbers mean what `decoding.adjustments` says.
 
 from dataclasses import dataclass, fields
 
+from decoding.adjustments import Watermark
+
 DRY_SEQUENCE_BREAKERS = ("\n", ":", '"', "*")  # as llama.cpp and text-generation-webui
 
 
@@ -29,6 +31,7 @@ class TextAdjustments:
     begin_suppress_tokens: tuple[int, ...] = ()
     forced_bos_token_id: int | None = None
     forced_eos_token_id: int | None = None
+    watermark: Watermark | None = None
 
     @property
     def asked_for(self) -> dict[str, object]:

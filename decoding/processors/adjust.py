@@ -13,6 +13,7 @@ from torch import Tensor
 from decoding.adjuster import Adjuster, Shift
 from decoding.base import DecodingRow
 from decoding.processors.repetition_penalty import apply_repetition_penalty
+from decoding.processors.watermark import apply_watermark
 
 
 def adjust(
@@ -32,6 +33,7 @@ def adjust(
     scores = _shift(scores, asked, lambda one: [one.adjuster.bias] if one.adjuster.bias else [])
     scores = _penalise_repetition(scores, asked)
     scores = _shift(scores, asked, lambda one: one.adjuster.penalties)
+    scores = _mark(scores, asked)
     scores = _ban(scores, asked)
     return _force(scores, asked)
 
@@ -83,6 +85,19 @@ def _penalise_repetition(scores: Tensor, asked: Sequence[_Adjusted]) -> Tensor:
         return apply_repetition_penalty(scores, penalty, token_ids)
     at = torch.tensor([one.at for one in concerned], device=scores.device)
     return scores.index_copy(0, at, apply_repetition_penalty(scores[at], penalty, token_ids))
+
+
+def _mark(scores: Tensor, asked: Sequence[_Adjusted]) -> Tensor:
+    """Watermark the rows that ask for it."""
+    marked = [
+        (one.at, one.row.token_ids[-1], one.adjuster.watermark)
+        for one in asked
+        if one.adjuster.watermark is not None
+    ]
+    if not marked:
+        return scores
+    rows, previous, watermarks = zip(*marked, strict=True)
+    return apply_watermark(scores, rows, previous, watermarks)
 
 
 def _ban(scores: Tensor, asked: Sequence[_Adjusted]) -> Tensor:

@@ -20,10 +20,11 @@ from transformers import (
     SequenceBiasLogitsProcessor,
     SuppressTokensAtBeginLogitsProcessor,
     SuppressTokensLogitsProcessor,
+    WatermarkLogitsProcessor,
 )
 
 from decoding.adjuster import compile_adjustments
-from decoding.adjustments import NO_ADJUSTMENTS, Adjustments
+from decoding.adjustments import NO_ADJUSTMENTS, Adjustments, Watermark
 from decoding.base import Task
 from decoding.processors.adjust import adjust
 from tests.decoding.rows import FixedRow, random_logits
@@ -62,6 +63,10 @@ IN_TRANSFORMERS: list[tuple[Adjustments, Callable[[int], list[LogitsProcessor]]]
     (
         Adjustments(forced_eos_token_id=EOS),
         lambda prompt: [ForcedEOSTokenLogitsProcessor(prompt + 12, EOS)],
+    ),
+    (
+        Adjustments(watermark=Watermark(greenlist_ratio=0.4, bias=1.5, hashing_key=17)),
+        lambda _: [WatermarkLogitsProcessor(VOCAB_SIZE, "cpu", 0.4, 1.5, 17)],
     ),
     (
         Adjustments(
