@@ -22,6 +22,7 @@ from decoding.normaliser import log_normaliser
 from decoding.params import Processing
 from decoding.processors.adjust import adjust
 from decoding.processors.chain import Filtering, apply_filters
+from decoding.processors.guidance import Guidance, apply_guidance
 from decoding.processors.shortlist import find_shortlist, shortlist_size
 from decoding.processors.token_mask import apply_token_mask
 from decoding.randomness import stream_key, uniform
@@ -37,6 +38,7 @@ class RowAsk:
     ask: Ask
     adjuster: Adjuster | None = None
     allowed: PackedTokens | None = None  # the only tokens that may follow; None: all may
+    guidance: Guidance | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ def _by_kind(asked: Sequence[RowAsk], finite: Sequence[bool]) -> list[list[int]]
 
 def _is_plain(entry: RowAsk) -> bool:
     """Whether the largest logit is all that is asked for."""
-    if entry.adjuster is not None or entry.allowed is not None:
+    if any(each is not None for each in (entry.adjuster, entry.allowed, entry.guidance)):
         return False
     if not isinstance(entry.ask, MostLikely):
         return False
@@ -111,8 +113,10 @@ def _look_up(logits: Tensor, summary: Summary) -> _Taken:
 def _take(logits: Tensor, normaliser: Tensor, asked: Sequence[RowAsk]) -> _Taken:
     """All of `asked` are of one kind. Best is ranked by processed log-probability."""
     is_ranked = isinstance(asked[0].ask, Best | DrawDistinct)
+    if is_ranked:
+        logits, normaliser = logits - normaliser, torch.zeros_like(normaliser)
     scores = adjust(
-        logits - normaliser if is_ranked else logits,
+        apply_guidance(logits, normaliser, [entry.guidance for entry in asked]),
         [entry.row for entry in asked],
         [entry.adjuster for entry in asked],
     )

@@ -9,16 +9,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, chain
 
 import torch
+from torch import Tensor
 
 from decoding.base import Candidate, DecodingRow
 from decoding.chooser import RowAsk, find_candidates
 from decoding.constraint import PackedTokens
 from decoding.logits import Logits, Summary
+from decoding.processors.guidance import Guidance
 from engine.errors import DecodingFailed
 from engine.observe import note_alternatives, note_prompt
 from engine.plan import Plan
 from engine.restrict import restrict
 from engine.sequence import Group
+from engine.sequence import Sequence as Row
 from engine.speculate import ahead
 
 Found = list[list[tuple[Candidate, ...]]]
@@ -36,7 +39,7 @@ def find_for_groups(plan: Plan, said: Logits) -> list[Found | DecodingFailed]:
     asked = [
         each
         for group, rows, tokens in zip(plan.stepping, places, allowed, strict=True)
-        for each in _row_asks(group, rows, tokens)
+        for each in _row_asks(group, rows, tokens, said.values, starts)
     ]
     logits = _of_places(plan, said, starts)
     candidates = iter(find_candidates(logits.values, asked, logits.summary) if asked else ())
@@ -52,14 +55,24 @@ def _row_asks(
     group: Group,
     places: Sequence[Sequence[DecodingRow]],
     allowed: Sequence[PackedTokens] | DecodingFailed,
+    logits: Tensor,
+    starts: Mapping[int, int],
 ) -> Iterator[RowAsk]:
-    """What is asked at each place of a group."""
+    """What is asked at each place of a group; `logits` are those of all planned rows."""
     asks = group.ask if isinstance(group.ask, tuple) else (group.ask,) * len(group.rows)
     # Where it failed, what is found is not looked at.
     tokens = iter(()) if isinstance(allowed, DecodingFailed) else iter(allowed)
-    for ask, row in zip(asks, places, strict=True):
+    guidance = [_guidance(group, row, logits, starts) for row in group.rows]
+    for ask, guide, row in zip(asks, guidance, places, strict=True):
         for place in row:
-            yield RowAsk(place, ask, group.adjuster, next(tokens, None))
+            yield RowAsk(place, ask, group.adjuster, next(tokens, None), guide)
+
+
+def _guidance(group: Group, row: Row, logits: Tensor, starts: Mapping[int, int]) -> Guidance | None:
+    """A guided row's twin's logits, which stand among those of the planned rows."""
+    if group.request.guidance is None or row.twin is None:
+        return None
+    return Guidance(group.request.guidance.scale, logits[starts[row.twin.id]])
 
 
 def _logits_starts(plan: Plan) -> dict[int, int]:
@@ -69,8 +82,8 @@ def _logits_starts(plan: Plan) -> dict[int, int]:
 
 
 def _of_places(plan: Plan, said: Logits, starts: Mapping[int, int]) -> Logits:
-    """The logits of the places, without those that only score prompt tokens."""
-    if not plan.scored:
+    """The logits of the places, without those that score prompt tokens and those of twins."""
+    if not plan.scored and all(group.request.guidance is None for group in plan.stepping):
         return said
     num_logits = {row.sequence.id: row.num_logits for row in plan.rows}
     rows = [row for group in plan.stepping for row in group.rows]

@@ -68,15 +68,13 @@ def checked_ask(ask: Asks, *, num_rows: int) -> Asks:
 
 def _check_decision(group: Group, decision: Decision, vocab_size: int, num_rows: int) -> None:
     _require(isinstance(decision, Decision), "the decision is {!r}", decision)
-    num_results = group.request.strategy.num_results
-    _require(len(decision.live) <= group.num_reserved_rows, "it continued too many rows")
+    max_rows, num_results = group.request.strategy.num_rows, group.request.strategy.num_results
+    _require(len(decision.live) <= max_rows, "it continued too many rows")
     for child in decision.live:
         _require(isinstance(child, Continuation), "{!r} is no continuation", child)
         _require(_is_below(child.parent, num_rows), "row {} does not exist", child.parent)
         _require(_is_below(child.token_id, vocab_size), "token {} does not exist", child.token_id)
-        _require(
-            _is_below(child.index, group.num_reserved_rows), "no row has index {}", child.index
-        )
+        _require(_is_below(child.index, max_rows), "no row has index {}", child.index)
     for emission in decision.emissions:
         _require(isinstance(emission, Emission), "{!r} is no emission", emission)
         _require(_is_below(emission.index, num_results), "no result has index {}", emission.index)

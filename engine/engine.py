@@ -80,18 +80,19 @@ class Engine:
             RequestTooLarge: with the numbers that do not fit.
             RequestRefused: it wants drafts or scores that are not to be had here.
         """
-        num_rows = request.strategy.num_rows
+        num_rows = request.num_rows
         if num_rows > self._config.max_rows:
             raise RequestTooLarge(
                 f"{num_rows} sequences at once exceed the {self._config.max_rows} rows of a step; "
                 "ask for fewer"
             )
         self._check_logits(request)
-        num_tokens = len(request.prompt_ids) + request.max_new_tokens
+        num_tokens = request.max_num_tokens
         if num_tokens > self._runner.context_length:
             raise RequestTooLarge(
-                f"{len(request.prompt_ids)} prompt tokens and {request.max_new_tokens} new ones "
-                f"exceed the model's context of {self._runner.context_length} tokens; ask for fewer"
+                f"{num_tokens - request.max_new_tokens} prompt tokens and {request.max_new_tokens} "
+                f"new ones exceed the model's context of {self._runner.context_length} tokens; ask "
+                "for fewer"
             )
         cache = self._runner.cache
         needed = cache.max_tokens_of(num_rows, num_tokens)
@@ -105,6 +106,8 @@ class Engine:
         """Refuse what needs logits after several tokens of a row where there are none."""
         if request.lookup is not None and not has_independent_rows(request.strategy):
             raise RequestRefused(f"strategy {request.strategy.name} cannot be sped up by drafts")
+        if request.lookup is not None and request.guidance is not None:
+            raise RequestRefused("a guided request cannot be sped up by drafts")
         if self._runner.has_all_logits:
             return
         if request.lookup is not None:

@@ -23,6 +23,14 @@ from engine.prompt_lookup import PromptLookup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NegativePrompt:
+    """What classifier-free guidance leads away from, and how far. Not empty."""
+
+    prompt_ids: tuple[int, ...]
+    scale: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
     """One prompt to continue. `prompt_ids` is not empty and its ids are in the vocabulary."""
 
@@ -35,12 +43,24 @@ class GenerationRequest:
     stop: StopCheck | None = None
     adjustments: Adjustments = NO_ADJUSTMENTS
     phrases_of: PhrasesOf | None = None  # spells words, for strategies that take some
+    guidance: NegativePrompt | None = None
     lookup: PromptLookup | None = None  # drafts for it are looked up in its own text
     num_alternatives: int = 0  # most likely tokens to report at each generated place
     scored_from: int | None = None  # report log-probabilities of the prompt's tokens from here on
     num_prompt_alternatives: int = 0  # most likely tokens to report at each of these
     constraint: TokenConstraint | None = None  # this request's own, used by the engine alone
     cache_salt: str = ""  # prompts share cached prefixes only under the same salt
+
+    @property
+    def num_rows(self) -> int:
+        """The most rows it ever has in the batch; guided ones come in pairs."""
+        return self.strategy.num_rows * (1 if self.guidance is None else 2)
+
+    @property
+    def max_num_tokens(self) -> int:
+        """The longest that each of its rows may get."""
+        negative = () if self.guidance is None else self.guidance.prompt_ids
+        return max(len(self.prompt_ids), len(negative)) + self.max_new_tokens
 
     @property
     def task(self) -> Task:

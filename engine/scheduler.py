@@ -48,7 +48,7 @@ class Scheduler:
             adjuster=compile_adjustments(request.adjustments, task),
             arrival=next(self._arrivals),
             submitted_at=self._clock(),
-            rows=first_row(request, next(self._sequence_ids)),
+            rows=first_row(request, self._sequence_ids),
         )
         self.waiting.append(group)
 
@@ -61,7 +61,7 @@ class Scheduler:
 
     def drop(self, group: Group) -> None:
         """End a group, wherever it is, and free its room."""
-        for row in group.rows:
+        for row in group.held:
             self._cache.release(row.id)
         if group in self.running:
             self.running.remove(group)
@@ -120,7 +120,7 @@ class Scheduler:
 
     def _preempt(self, group: Group) -> None:
         """Take a group's room away; it waits in front of all younger ones to be computed again."""
-        for row in group.rows:
+        for row in group.held:
             self._cache.release(row.id)
             row.num_computed = 0
         self.running.remove(group)
@@ -158,14 +158,14 @@ class Scheduler:
         if not self._cache.can_preempt and not self._fits_to_its_end(group):
             return False
         salt, scored_from = group.request.cache_salt, group.request.scored_from
-        for row in group.rows:
+        for row in group.held:
             # What is to be scored must be computed, the token before it included.
             known = row.token_ids if scored_from is None else row.token_ids[:scored_from]
             row.num_computed = self._cache.match_prefix(row.id, known, salt)
         spare = group.num_reserved_rows * self._config.block_size
         if self._cache.can_reserve(group.num_remaining + spare) or not self.running:
             return True
-        for row in group.rows:
+        for row in group.held:
             self._cache.release(row.id)
             row.num_computed = 0
         return False
@@ -173,7 +173,7 @@ class Scheduler:
     def _fits_to_its_end(self, group: Group) -> bool:
         """Whether there is room even if this group and all running ones grow as far as they may."""
         promised = sum(
-            self._cache.max_tokens_of(member.num_reserved_rows, member.max_num_tokens)
+            self._cache.max_tokens_of(member.num_reserved_rows, member.request.max_num_tokens)
             for member in (*self.running, group)
         )
         return promised <= self._cache.max_tokens
@@ -183,7 +183,7 @@ class Scheduler:
         last_child = {continuation.parent: at for at, continuation in enumerate(live)}
         for parent, row in enumerate(group.rows):
             if parent not in last_child:  # first, so that no more rows are held than announced
-                self._cache.release(row.id)
+                self._release(row)
         rows = []
         for at, continuation in enumerate(live):
             row = group.rows[continuation.parent]
@@ -199,11 +199,20 @@ class Scheduler:
                 row.logprobs.append(logprob)
             row.generated_ids.append(continuation.token_id)
             row.logprobs.append(continuation.logprob)
+            if row.twin is not None:
+                row.twin.generated_ids.append(continuation.token_id)
         group.rows = rows
+
+    def _release(self, row: Row) -> None:
+        self._cache.release(row.id)
+        if row.twin is not None:
+            self._cache.release(row.twin.id)
 
     def _fork(self, parent: Row) -> Row:
         child = fork(parent, next(self._sequence_ids))
         self._cache.fork(parent.id, child.id)
+        if parent.twin is not None:
+            child.twin = self._fork(parent.twin)
         return child
 
 
@@ -228,8 +237,8 @@ class _Step:
         if group.request.scored_from is not None:
             budget = min(budget, MOST_SCORED_AT_ONCE)
         if group.num_remaining <= budget:
-            return [(row, row.num_computed, row.num_tokens) for row in group.rows]
-        for row in group.rows:
+            return [(row, row.num_computed, row.num_tokens) for row in group.held]
+        for row in group.held:
             end = row.num_computed + min(row.num_remaining - 1, budget)
             end -= end % self._alignment
             if end > row.num_computed:
@@ -242,7 +251,7 @@ class _Step:
             return
         is_whole = sum(end - start for _, start, end in ranges) == group.num_remaining
         for row, start, end in ranges:
-            num_scored = _num_scored(group.request, start, end)
+            num_scored = _num_scored(group.request, start, end) if row in group.rows else 0
             planned = PlannedRow(row, start, end, num_logits=max(int(is_whole), num_scored))
             self._rows.append(planned)
             if num_scored:

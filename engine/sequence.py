@@ -4,6 +4,7 @@ Both are written by the scheduler only; the runner and decoding read them. Token
 truth: whatever the cache holds can be computed again from them. No torch.
 """
 
+from collections.abc import Iterator
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass, field
 
@@ -24,6 +25,7 @@ class Sequence:
     logprobs: list[float] = field(default_factory=list)
     num_computed: int = 0  # leading tokens whose keys and values are in the cache
     draft_ids: list[int] = field(default_factory=list)  # guesses of what follows, for one step
+    twin: "Sequence | None" = None  # guided: the same text after the negative prompt
 
     @property
     def token_ids(self) -> list[int]:
@@ -71,31 +73,34 @@ class Group:
     @property
     def num_reserved_rows(self) -> int:
         """Rows kept free for this request while it is admitted."""
-        return self.request.strategy.num_rows
+        return self.request.num_rows
 
     @property
-    def max_num_tokens(self) -> int:
-        """The longest that each of its sequences may get."""
-        return len(self.request.prompt_ids) + self.request.max_new_tokens
+    def held(self) -> list[Sequence]:
+        """All rows that it has in the batch: those that decode, and their twins."""
+        return [*self.rows, *(row.twin for row in self.rows if row.twin is not None)]
 
     @property
     def num_remaining(self) -> int:
         """Tokens to compute, over all rows, before the group can choose again."""
-        return sum(row.num_remaining for row in self.rows)
+        return sum(row.num_remaining for row in self.held)
 
     @property
     def is_decoding(self) -> bool:
         """Every row needs only its newest token computed."""
-        return all(row.num_remaining == 1 for row in self.rows)
+        return all(row.num_remaining == 1 for row in self.held)
 
 
-def first_row(request: GenerationRequest, sequence_id: int) -> list[Sequence]:
-    """The single row every group starts with."""
-    return [Sequence(id=sequence_id, prompt_ids=request.prompt_ids)]
+def first_row(request: GenerationRequest, sequence_ids: Iterator[int]) -> list[Sequence]:
+    """The single row every group starts with, and its twin if it is guided."""
+    row = Sequence(id=next(sequence_ids), prompt_ids=request.prompt_ids)
+    if request.guidance is not None:
+        row.twin = Sequence(id=next(sequence_ids), prompt_ids=request.guidance.prompt_ids)
+    return [row]
 
 
 def fork(parent: Sequence, sequence_id: int) -> Sequence:
-    """A copy of a row under a new id, before either gets its next token."""
+    """A copy of a row, without its twin, under a new id, before either gets its next token."""
     return Sequence(
         id=sequence_id,
         prompt_ids=parent.prompt_ids,

@@ -122,6 +122,15 @@ class GenerateBody(AdjustmentFields):
         default=None,
         description="Holds the text to a JSON schema, a regex, a choice or a grammar.",
     )
+    guidance_scale: Annotated[float, Field(ge=0.0, le=100.0)] = Field(
+        default=1.0,
+        description="Classifier-free guidance: above 1 the text keeps closer to the prompt and "
+        "away from negative_prompt. Takes two rows a sequence; 1: none.",
+    )
+    negative_prompt: Text | None = Field(
+        default=None,
+        description="What guidance leads away from; without it, the prompt's last token alone.",
+    )
     prompt_lookup_num_tokens: Annotated[int, Field(ge=0, le=MAX_DRAFT_TOKENS)] = Field(
         default=0,
         description="Guesses so many tokens at once by finding the newest ones earlier in the "
@@ -172,6 +181,12 @@ class GenerateBody(AdjustmentFields):
             raise _contradiction("text", f"Give text or messages{mistake}")
         if self.max_new_tokens is not None and self.max_length is not None:
             raise _contradiction("max_length", "Give max_new_tokens or max_length, not both")
+        if self.negative_prompt is not None and self.guidance_scale == 1.0:
+            raise _contradiction("negative_prompt", "Has no effect at guidance_scale 1; raise it")
+        if self.prompt_lookup_num_tokens and self.guidance_scale != 1.0:
+            raise _contradiction(
+                "prompt_lookup_num_tokens", "Guided texts cannot be guessed ahead; leave it out"
+            )
         self._strategy = self._build_strategy()
         return self
 
@@ -205,6 +220,8 @@ class GenerateBody(AdjustmentFields):
             return_full_text=isinstance(prompt, str) if full is None else full,
             adjustments=self.as_adjustments(),
             lookup=self._lookup(),
+            guidance_scale=self.guidance_scale,
+            negative_prompt=self.negative_prompt,
             grammar=None if structure is None else structure.as_spec(),
             cache=self.cache,
             details=self.details or self.top_logprobs > 0 or self.prompt_logprobs is not None,

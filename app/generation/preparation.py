@@ -17,7 +17,7 @@ from app.text.stop_strings import StopStrings
 from decoding.adjustments import Adjustments
 from decoding.base import ChecksTask, PhrasesOf, Strategy, Task, has_independent_rows
 from decoding.constraint import TokenConstraint
-from engine.messages import EngineLimits, GenerationRequest
+from engine.messages import EngineLimits, GenerationRequest, NegativePrompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +41,7 @@ class CacheKey:
     stop: tuple[str, ...]
     adjustments: tuple[tuple[str, object], ...]  # those asked for, by name
     grammar: GrammarSpec | None
+    guidance: NegativePrompt | None
     top_logprobs: int
     prompt_logprobs: int | None
     seed: int | None  # None where it does not matter, or where any will do
@@ -58,6 +59,7 @@ class PreparedRequest:
     stop_check: StopStrings | None
     adjustments: Adjustments
     constraint: TokenConstraint | None
+    guidance: NegativePrompt | None
     phrases_of: PhrasesOf
     cache_key: CacheKey | None  # None: neither looked up nor stored
 
@@ -74,6 +76,7 @@ class PreparedRequest:
             eos_token_ids=eos_token_ids,
             stop=self.stop_check,
             adjustments=self.adjustments,
+            guidance=self.guidance,
             lookup=self.request.lookup,
             num_alternatives=self.request.top_logprobs,
             scored_from=None if self.request.prompt_logprobs is None else 1,
@@ -99,7 +102,7 @@ class Preparer:
         Raises:
             InvalidRequest: it does not fit the model or the engine; names the field.
         """
-        self._check_rows(request.strategy)
+        self._check_rows(request)
         if request.lookup is not None:
             self._check_speculation(request.strategy)
         if request.prompt_logprobs is not None:
@@ -110,7 +113,8 @@ class Preparer:
         context = self.codec.context_of(prompt_ids)
         stop_check = StopStrings(request.stop, self.codec, context) if request.stop else None
         is_cacheable = _is_cacheable(request)
-        key = self._key_of(request, prompt_ids, max_new_tokens) if is_cacheable else None
+        guidance = self._guidance(request, prompt_ids, max_new_tokens)
+        key = self._key_of(request, prompt_ids, max_new_tokens, guidance) if is_cacheable else None
         return PreparedRequest(
             request=request,
             prompt_text=prompt_text,
@@ -120,16 +124,18 @@ class Preparer:
             stop_check=stop_check,
             adjustments=self.translator.translate(request.adjustments, max_new_tokens),
             constraint=self._constraint(request),
+            guidance=guidance,
             phrases_of=self.codec.phrases_of,
             cache_key=key,
         )
 
-    def _check_rows(self, strategy: Strategy) -> None:
-        if strategy.num_rows > self.limits.max_rows:
+    def _check_rows(self, request: TextRequest) -> None:
+        num_rows = request.strategy.num_rows * (1 if request.guidance_scale == 1.0 else 2)
+        if num_rows > self.limits.max_rows:
             raise InvalidRequest(
-                f"This request needs {strategy.num_rows} sequences at once; this server runs at "
+                f"This request needs {num_rows} sequences at once; this server runs at "
                 f"most {self.limits.max_rows} in a batch. Ask for fewer.",
-                param=_rows_field(strategy),
+                param=_rows_field(request.strategy),
                 code="too_many_sequences",
             )
 
@@ -138,6 +144,24 @@ class Preparer:
             request.strategy.check_task(
                 Task(max_new_tokens=max_new_tokens, seed=0, phrases_of=self.codec.phrases_of)
             )
+
+    def _guidance(
+        self, request: TextRequest, prompt_ids: tuple[int, ...], max_new_tokens: int
+    ) -> NegativePrompt | None:
+        if request.guidance_scale == 1.0:
+            return None
+        negative_ids = prompt_ids[-1:]
+        if request.negative_prompt is not None:
+            negative_ids = self.codec.encode(request.negative_prompt)
+            self.check_vocabulary(negative_ids, "negative_prompt")
+            if len(negative_ids) + max_new_tokens > self.limits.context_length:
+                raise InvalidRequest(
+                    f"{len(negative_ids)} tokens and {max_new_tokens} new ones exceed the model's "
+                    f"context of {self.limits.context_length} tokens; shorten it.",
+                    param="negative_prompt",
+                    code="context_length_exceeded",
+                )
+        return NegativePrompt(prompt_ids=negative_ids, scale=request.guidance_scale)
 
     def _constraint(self, request: TextRequest) -> TokenConstraint | None:
         if request.grammar is None:
@@ -238,7 +262,11 @@ class Preparer:
         return wanted
 
     def _key_of(
-        self, request: TextRequest, prompt_ids: tuple[int, ...], max_new_tokens: int
+        self,
+        request: TextRequest,
+        prompt_ids: tuple[int, ...],
+        max_new_tokens: int,
+        guidance: NegativePrompt | None,
     ) -> CacheKey:
         strategy = request.strategy
         return CacheKey(
@@ -250,6 +278,7 @@ class Preparer:
             stop=tuple(sorted(request.stop)),
             adjustments=tuple(request.adjustments.asked_for.items()),
             grammar=request.grammar,
+            guidance=guidance,
             top_logprobs=request.top_logprobs,
             prompt_logprobs=request.prompt_logprobs,
             seed=None if strategy.is_deterministic else request.seed,

@@ -151,6 +151,9 @@ def _parameters(prepared: PreparedRequest) -> dict[str, JsonValue]:
     parameters: dict[str, JsonValue] = to_jsonable_python(effective)
     if request.grammar is not None:
         parameters["structured_outputs"] = _grammar(request.grammar)
+    if request.guidance_scale != 1.0:
+        parameters["guidance_scale"] = request.guidance_scale
+        parameters["negative_prompt"] = request.negative_prompt
     if request.lookup is not None:
         parameters["prompt_lookup_num_tokens"] = request.lookup.num_tokens
         parameters["max_matching_ngram_size"] = request.lookup.max_ngram_size

@@ -37,6 +37,8 @@ class TextRequest:
     stop: tuple[str, ...] = ()
     return_full_text: bool = True
     adjustments: TextAdjustments = NO_TEXT_ADJUSTMENTS
+    guidance_scale: float = 1.0  # 1: no guidance
+    negative_prompt: str | None = None  # what it leads away from
     lookup: PromptLookup | None = None  # speeds it up where it copies text
     grammar: GrammarSpec | None = None  # what the text must look like
     cache: bool | None = None  # True: always, False: never, None: if the answer is determined

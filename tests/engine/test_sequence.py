@@ -58,7 +58,7 @@ def test_a_group_decodes_when_every_row_misses_only_its_newest_token() -> None:
 
 def test_a_group_starts_with_one_row_of_the_whole_prompt() -> None:
     request = build_request(prompt_ids=(5, 6))
-    (row,) = first_row(request, 3)
+    (row,) = first_row(request, iter([3]))
     assert (row.id, row.token_ids, row.index, row.num_computed) == (3, [5, 6], 0, 0)
 
 

@@ -26,6 +26,7 @@ def key(number, num_tokens=3):
         stop=(),
         adjustments=(),
         grammar=None,
+        guidance=None,
         top_logprobs=0,
         prompt_logprobs=None,
         seed=None,
