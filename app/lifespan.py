@@ -112,7 +112,11 @@ def _wire(services: Services, loaded: LoadedModel, grammars: GrammarCompiler) ->
         executor=services.executor,
         cache=cache,
         metrics=services.metrics,
-        model=ModelIdentity(name=served.name, revision=served.revision, runtime=served.runtime),
+        model=ModelIdentity(
+            name=served.name,
+            revision=served.revision,
+            runtime=f"{served.runtime} {served.device} {served.dtype} {served.weights}",
+        ),
         grammars=grammars,
         eos_token_ids=loaded.eos_token_ids,
         clock=services.clock,

@@ -63,12 +63,14 @@ def make_peers(folder: Path, num_beams: int) -> list[WorkerPeer]:
 def measure(
     peers: Sequence[WorkerPeer], requests: Sequence[PromptRequest], *, num_turns: int
 ) -> dict[str, Turn]:
-    """The fastest turn of each; a first one that does not count warms up."""
+    """The fastest turn of each; two requests before it warm up."""
     best: dict[str, Turn] = {}
-    for number in range(num_turns + 1):
+    for peer in peers:
+        peer.take_turn(requests[:2], 2)
+    for _ in range(num_turns):
         for peer in peers:
             turn = peer.take_turn(requests, len(requests))
-            if number and (peer.name not in best or turn.seconds < best[peer.name].seconds):
+            if peer.name not in best or turn.seconds < best[peer.name].seconds:
                 best[peer.name] = turn
     return best
 

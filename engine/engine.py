@@ -60,6 +60,7 @@ class Engine:
             max_rows=self._config.max_rows,
             max_cached_tokens=self._runner.cache.max_tokens,
             block_size=self._config.block_size,
+            is_deterministic=self._runner.is_deterministic,
             has_all_logits=self._runner.has_all_logits,
         )
 

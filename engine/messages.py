@@ -127,6 +127,7 @@ class EngineLimits:
     max_rows: int  # rows one step can hold, so the most beams or samples of a request
     max_cached_tokens: int  # tokens the KV cache can hold in all
     block_size: int  # tokens a KV block holds
+    is_deterministic: bool  # whether a request gets the same bits whatever runs beside it
     has_all_logits: bool  # whether logits can be had after several tokens of a row in one step
 
 

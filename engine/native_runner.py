@@ -93,6 +93,11 @@ class NativeRunner:
         return True
 
     @property
+    def is_deterministic(self) -> bool:
+        """Each token is computed by itself, in an order of its own."""
+        return True
+
+    @property
     def device_memory_bytes(self) -> int:
         """Nothing is on an accelerator."""
         return 0

@@ -30,6 +30,11 @@ class ProgramRunner(RowRunner):
             torch.set_num_threads(config.num_threads)
         self._program = program
 
+    @property
+    def is_deterministic(self) -> bool:
+        """Torch's matrix products of other shapes add up in other orders."""
+        return False
+
     def _compute(
         self, token_ids: NDArray[np.int64], lengths: Sequence[int], first_row: int
     ) -> Floats:

@@ -82,6 +82,11 @@ class RowRunner:
         return False
 
     @property
+    def is_deterministic(self) -> bool:
+        """A row is computed alike in every batch, and prompts in pieces of fixed places."""
+        return True
+
+    @property
     def device_memory_bytes(self) -> int:
         """Nothing is on an accelerator."""
         return 0

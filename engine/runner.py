@@ -31,6 +31,10 @@ class Runner(Protocol):
         """Whether a row may want logits after several of its tokens, the same as one by one."""
 
     @property
+    def is_deterministic(self) -> bool:
+        """Whether a row gets the same bits whatever runs beside it and however steps are cut."""
+
+    @property
     def device_memory_bytes(self) -> int:
         """Memory allocated on the accelerator; 0 on a CPU."""
 

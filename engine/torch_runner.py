@@ -128,6 +128,11 @@ class TorchRunner:
         return True
 
     @property
+    def is_deterministic(self) -> bool:
+        """Matrix products of other shapes add up in other orders."""
+        return False
+
+    @property
     def device_memory_bytes(self) -> int:
         """Memory torch has allocated on the accelerator; 0 on a CPU."""
         if self._device.type != "cuda":

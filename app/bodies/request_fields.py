@@ -151,6 +151,11 @@ class GenerateBody(AdjustmentFields):
         "whose first answer is then kept. false: neither look there nor store. By default the "
         "cache is used where the answer is determined: no randomness, or a seed.",
     )
+    deterministic: bool = Field(
+        default=False,
+        description="true: refuse the request unless this server's runtime gives the same tokens "
+        "and log-probabilities for the same request and seed, to the last bit, whatever else runs.",
+    )
     details: bool = Field(default=False, description="Add timings and tokens to the response.")
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_ALTERNATIVES)] = Field(
         default=0,
@@ -225,6 +230,7 @@ class GenerateBody(AdjustmentFields):
             grammar=None if structure is None else structure.as_spec(),
             cache=self.cache,
             details=self.details or self.top_logprobs > 0 or self.prompt_logprobs is not None,
+            deterministic=self.deterministic,
             top_logprobs=self.top_logprobs,
             prompt_logprobs=self.prompt_logprobs,
         )

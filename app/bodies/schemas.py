@@ -131,6 +131,10 @@ class GenerateResponse(ResponseModel):
     )
     cached: bool = Field(description="Whether an identical request's generation answered this.")
     model: str
+    fingerprint: str = Field(
+        description="Changes with the model, its weights, the runtime and the version: under the "
+        "same one a request with a seed can be repeated."
+    )
     score: float | None = Field(
         default=None, description="Beams: the score of the best one.", exclude_if=_is_absent
     )

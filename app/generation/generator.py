@@ -58,7 +58,12 @@ class TextGenerator:
         draw_seed: Callable[[], int] = draw_seed,
     ) -> None:
         self._codec = TextCodec(tokenizer)
-        self.presenter = Presenter(codec=self._codec, model_name=model.name, clock=clock)
+        self.presenter = Presenter(
+            codec=self._codec,
+            model_name=model.name,
+            fingerprint=model.fingerprint,
+            clock=clock,
+        )
         limits = worker.limits
         self._preparer = Preparer(
             codec=self._codec,

@@ -4,8 +4,10 @@
 without the engine is refused here, naming the field and giving the numbers.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from importlib.metadata import version
 
 from app.errors import InvalidRequest
 from app.generation.adjustments import AdjustmentTranslator
@@ -27,6 +29,12 @@ class ModelIdentity:
     name: str
     revision: str
     runtime: str
+
+    @property
+    def fingerprint(self) -> str:
+        """One word for all that decides the tokens of a request besides the request itself."""
+        whole = "\n".join((self.name, self.revision, self.runtime, version("beamline")))
+        return "fp_" + hashlib.sha256(whole.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +111,13 @@ class Preparer:
             InvalidRequest: it does not fit the model or the engine; names the field.
         """
         self._check_rows(request)
+        if request.deterministic and not self.limits.is_deterministic:
+            raise InvalidRequest(
+                "This server's runtime may round otherwise in another batch, so it cannot promise "
+                "the same bits; leave this out, or ask a server on its CPU runtime.",
+                param="deterministic",
+                code="unsupported",
+            )
         if request.lookup is not None:
             self._check_speculation(request.strategy)
         if request.prompt_logprobs is not None:

@@ -34,6 +34,7 @@ class Presenter:
 
     codec: TextCodec
     model_name: str
+    fingerprint: str
     clock: Callable[[], float]
 
     def present(self, subscription: Subscription, completed: Completed) -> GenerateResponse:
@@ -53,6 +54,7 @@ class Presenter:
             seed=request.seed if request.strategy.is_deterministic else completed.seed,
             cached=subscription.outcome is CacheOutcome.HIT,
             model=self.model_name,
+            fingerprint=self.fingerprint,
             score=first.score,
             sequences=_sequences(prepared, completed) if has_several else None,
             details=self._details(prepared, completed, total_seconds) if request.details else None,

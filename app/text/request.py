@@ -42,6 +42,7 @@ class TextRequest:
     lookup: PromptLookup | None = None  # speeds it up where it copies text
     grammar: GrammarSpec | None = None  # what the text must look like
     cache: bool | None = None  # True: always, False: never, None: if the answer is determined
+    deterministic: bool = False  # to be refused where the runtime cannot promise it
     details: bool = False
     top_logprobs: int = 0  # most likely tokens to report at each generated place
     prompt_logprobs: int | None = None  # the same at each place of the prompt; None: not scored

@@ -30,6 +30,7 @@ class HashRunner:
 
     device_memory_bytes = 0
     has_all_logits = True
+    is_deterministic = True
 
     def __init__(self, *, num_blocks: int = 400, block_size: int = BLOCK_SIZE) -> None:
         self.cache = PagedCache(num_blocks=num_blocks, block_size=block_size)

@@ -17,6 +17,7 @@ from app.state import ServedModel, Services
 from engine.messages import EngineLimits, EngineStats
 
 LIMITS = EngineLimits(
+    is_deterministic=True,
     has_all_logits=True,
     context_length=128,
     vocab_size=100,
