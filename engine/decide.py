@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from decoding.base import (
     Ask,
     Asks,
+    Best,
     Candidate,
     Continuation,
     Decision,
@@ -47,15 +48,18 @@ def decide(
         decision = group.decoder.advance(group.rows if rows is None else rows, found)
         _check_decision(group, decision, vocab_size, len(found))
         if decision.live:
-            group.ask = checked_ask(group.decoder.ask, num_rows=len(decision.live))
+            num_live = len(decision.live)
+            group.ask = checked_ask(group.decoder.ask, num_rows=num_live, vocab_size=vocab_size)
     except Exception as error:
         logger.exception("strategy %s failed", strategy)
         return DecodingFailed(f"strategy {strategy} failed: {type(error).__name__}")
     return decision
 
 
-def checked_ask(ask: Asks, *, num_rows: int) -> Asks:
+def checked_ask(ask: Asks, *, num_rows: int, vocab_size: int) -> Asks:
     """The ask itself, if it is one, or one for each of so many rows.
+
+    A token to look up that the model lacks would fail the whole batch: the rows are read at once.
 
     Raises:
         ImpossibleAnswer: it is something else.
@@ -63,6 +67,9 @@ def checked_ask(ask: Asks, *, num_rows: int) -> Asks:
     asks = ask if isinstance(ask, tuple) else (ask,) * num_rows
     if len(asks) != num_rows or not all(isinstance(each, Ask) for each in asks):
         raise ImpossibleAnswer(f"the ask is {ask!r}")
+    for each in ask if isinstance(ask, tuple) else (ask,):
+        for token_id in each.also if isinstance(each, Best) else ():
+            _require(_is_below(token_id, vocab_size), "token {} does not exist", token_id)
     return ask
 
 

@@ -47,7 +47,9 @@ class Engine:
         self._runner = runner
         self._config = config
         self._clock = clock
-        self._scheduler = Scheduler(cache=runner.cache, config=config, clock=clock)
+        self._scheduler = Scheduler(
+            cache=runner.cache, config=config, vocab_size=runner.vocab_size, clock=clock
+        )
         self._totals = _Totals()
         self.snapshot = self.stats()  # replaced, never changed: any thread may read it
 

@@ -27,8 +27,16 @@ MOST_SCORED_AT_ONCE = 64  # prompt tokens of a request a step: logits of each ta
 class Scheduler:
     """Plans steps over running groups and the queue of waiting ones, both in order of arrival."""
 
-    def __init__(self, *, cache: KVCache, config: EngineConfig, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        *,
+        cache: KVCache,
+        config: EngineConfig,
+        vocab_size: int,
+        clock: Callable[[], float],
+    ) -> None:
         self._cache = cache
+        self._vocab_size = vocab_size
         self._config = config
         self._clock = clock
         self._arrivals = count()
@@ -44,7 +52,7 @@ class Scheduler:
         group = Group(
             request=request,
             decoder=decoder,
-            ask=checked_ask(decoder.ask, num_rows=1),
+            ask=checked_ask(decoder.ask, num_rows=1, vocab_size=self._vocab_size),
             adjuster=compile_adjustments(request.adjustments, task),
             arrival=next(self._arrivals),
             submitted_at=self._clock(),

@@ -18,7 +18,9 @@ class SchedulerLoop:
     def __init__(self, config: EngineConfig, *, num_blocks: int) -> None:
         self.config = config
         self.cache = PagedCache(num_blocks=num_blocks, block_size=config.block_size)
-        self.scheduler = Scheduler(cache=self.cache, config=config, clock=self._count_steps)
+        self.scheduler = Scheduler(
+            cache=self.cache, config=config, vocab_size=VOCAB_SIZE, clock=self._count_steps
+        )
         self.results: dict[str, tuple[int, ...]] = {}
         self.started: list[Group] = []  # in the order they were first admitted
         self.num_steps = 0

@@ -168,6 +168,10 @@ def test_a_decision_that_cannot_be_carried_out_ends_its_own_request_only(
         lambda: Draw(PLAIN, seed=0, count=0),
         lambda: Best(None, 1),
         lambda: Best(Processing(top_p=0.0), 1),
+        lambda: Best(PLAIN, 1, also=(VOCAB_SIZE,)),
+        lambda: Best(PLAIN, 1, also=(3, -1)),
+        lambda: Best(PLAIN, 1, also=(1.5,)),
+        lambda: (Best(PLAIN, 1, also=(VOCAB_SIZE,)),),
     ],
 )
 @pytest.mark.parametrize("from_step", [0, 2])
