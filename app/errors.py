@@ -262,7 +262,7 @@ def _describe_list(error: ListFailed) -> ErrorReply:
 def _param_of(error: Exception) -> str | None:
     if isinstance(error, InvalidRequest):
         return error.param
-    return error.field if isinstance(error, InvalidParameter) else None
+    return error.field if isinstance(error, InvalidParameter | ConstraintNotMet) else None
 
 
 def _shortened(text: str) -> str:

@@ -220,6 +220,8 @@ class Decoder(Protocol):
     ) -> Decision:
         """Continue the group. `found[i]` holds the candidates of `rows[i]`, best first.
 
+        Raises `InvalidParameter` where what a parameter asks for turns out not to be possible.
+
         Where a strategy says `has_independent_rows`, `rows` may be some of the live ones only; the
         answer then comes with the last of all rows to end.
         """

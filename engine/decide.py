@@ -18,7 +18,8 @@ from decoding.base import (
     Emission,
     Hypothesis,
 )
-from engine.errors import DecodingFailed
+from decoding.errors import InvalidParameter
+from engine.errors import ConstraintNotMet, DecodingFailed
 from engine.sequence import Group
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,8 @@ def decide(
         if decision.live:
             num_live = len(decision.live)
             group.ask = checked_ask(group.decoder.ask, num_rows=num_live, vocab_size=vocab_size)
+    except InvalidParameter as error:
+        return ConstraintNotMet(error.message, field=error.field)
     except Exception as error:
         logger.exception("strategy %s failed", strategy)
         return DecodingFailed(f"strategy {strategy} failed: {type(error).__name__}")

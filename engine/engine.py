@@ -10,11 +10,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from decoding.base import Decision, has_independent_rows
+from decoding.errors import InvalidParameter
 from decoding.logits import Logits
 from engine.choose import Found, find_for_groups
 from engine.config import EngineConfig
 from engine.decide import decide
-from engine.errors import DecodingFailed, EngineError, RequestRefused, RequestTooLarge
+from engine.errors import (
+    ConstraintNotMet,
+    DecodingFailed,
+    EngineError,
+    RequestRefused,
+    RequestTooLarge,
+)
 from engine.messages import (
     EngineLimits,
     EngineStats,
@@ -122,11 +129,12 @@ class Engine:
         """Queue a request that `check` has let pass; its failure, if its strategy cannot start."""
         try:
             self._scheduler.add(request)
+        except InvalidParameter as error:
+            return [self._refuse(request, ConstraintNotMet(error.message, field=error.field))]
         except Exception as error:
             logger.exception("strategy %s cannot start", request.strategy.name)
-            self._totals.num_failures += 1
             reason = f"strategy {request.strategy.name} cannot start: {type(error).__name__}"
-            return [RequestFailed(request_id=request.request_id, error=DecodingFailed(reason))]
+            return [self._refuse(request, DecodingFailed(reason))]
         return []
 
     def cancel(self, request_id: str) -> None:
@@ -266,6 +274,11 @@ class Engine:
             num_cached_tokens=group.num_cached_tokens,
             num_preemptions=group.num_preemptions,
         )
+
+    def _refuse(self, request: GenerationRequest, error: DecodingFailed) -> Event:
+        """Of a request that never was queued."""
+        self._totals.num_failures += 1
+        return RequestFailed(request_id=request.request_id, error=error)
 
     def _fail(self, group: Group, error: EngineError) -> Event:
         self._scheduler.drop(group)

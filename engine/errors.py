@@ -7,7 +7,8 @@
   + EngineClosed: the engine is not running any more
   + StepFailed: the model or the device failed during a step that held this request
   + DecodingFailed: this request's strategy or stop check raised, or its logits were not finite
-    - ConstraintNotMet: its grammar cannot be followed any further, which is the caller's to change
+    - ConstraintNotMet: its grammar or a parameter of its strategy cannot be followed any further,
+      which is the caller's to change
   + UnsupportedModel: a model this runner cannot serve correctly, with the reason
   + NativeUnavailable: the operators in C++ cannot be made here; the service runs without them
   + StepTooSmall: the settings leave no room in a step for a piece of a prompt
@@ -45,7 +46,11 @@ class DecodingFailed(EngineError):
 
 
 class ConstraintNotMet(DecodingFailed):
-    """The request's grammar cannot be followed here; the message is fit for clients."""
+    """What the request asks of its text cannot be had; the message is fit for clients."""
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field  # the strategy's parameter that asks for it, if one does
 
 
 class UnsupportedModel(EngineError):

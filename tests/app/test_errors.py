@@ -51,6 +51,7 @@ JSON = {"content-type": "application/json"}
         (StepFailed("no"), 500, "step_failed", "x-should-retry"),
         (DecodingFailed("no"), 500, "decoding_failed", "x-should-retry"),
         (ConstraintNotMet("no"), 422, "constraint_not_met", None),
+        (ConstraintNotMet("no", field="words"), 422, "constraint_not_met", None),
         (EngineError("no"), 500, "engine_error", "x-should-retry"),
         (RuntimeError("no"), 500, "internal_error", None),
         (HTTPException(418, "tea"), 418, "http_418", None),

@@ -17,9 +17,10 @@ from decoding.base import (
     MostLikely,
 )
 from decoding.beam import Beam
+from decoding.errors import InvalidParameter
 from decoding.params import Processing
 from decoding.sample import Sample
-from engine.errors import DecodingFailed
+from engine.errors import ConstraintNotMet, DecodingFailed
 from engine.messages import GenerationRequest
 from tests.engine.faulty import Faulty
 from tests.engine.hash_runner import VOCAB_SIZE, HashRunner, build_engine, build_request
@@ -36,8 +37,8 @@ HYPOTHESIS = Hypothesis(token_ids=(1,), logprobs=(-1.0,), finish_reason=FinishRe
 
 def _assert_fails_alone(
     bad: GenerationRequest, spoils: Callable[[object], bool] | None = None
-) -> str:
-    """Run `bad` among its neighbours; its error's text."""
+) -> DecodingFailed:
+    """Run `bad` among its neighbours; its error."""
     runner = HashRunner()
     if spoils is not None:
         runner.spoils = spoils
@@ -52,7 +53,7 @@ def _assert_fails_alone(
     assert run.engine.stats().num_cached_tokens == 0
     error = run.failed[bad.request_id].error
     assert isinstance(error, DecodingFailed)
-    return str(error)
+    return error
 
 
 def _raise(*_: object) -> bool:
@@ -99,9 +100,28 @@ class _AskThatFailsWhenReadAgain:
     ids=["start", "first ask", "later ask", "first advance", "later advance"],
 )
 def test_a_strategy_that_raises_ends_its_own_request_only(strategy: Faulty) -> None:
-    message = _assert_fails_alone(build_request("bad", strategy=strategy))
-    assert "faulty" in message
-    assert "ZeroDivisionError" in message
+    error = _assert_fails_alone(build_request("bad", strategy=strategy))
+    assert "faulty" in str(error)
+    assert "ZeroDivisionError" in str(error)
+
+
+def _refuse(*_: object) -> Ask:
+    raise InvalidParameter("words", "cannot be had; leave one out")
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        Faulty(change_ask=_refuse),
+        Faulty(change_decision=lambda decision, step: decision if step < 3 else _refuse()),
+    ],
+    ids=["start", "advance"],
+)
+def test_a_parameter_that_turns_out_impossible_is_refused_by_name(strategy: Faulty) -> None:
+    error = _assert_fails_alone(build_request("bad", strategy=strategy))
+    assert isinstance(error, ConstraintNotMet)
+    assert error.field == "words"
+    assert str(error) == "cannot be had; leave one out"
 
 
 @pytest.mark.parametrize("strategy", [None, Sample(num_return_sequences=2), Beam()])
@@ -117,11 +137,11 @@ def test_a_stop_check_that_raises_ends_its_own_request_only(strategy: object) ->
 def test_logits_that_are_not_finite_end_their_own_request_only(
     strategy: object, num_spoilt_from: int
 ) -> None:
-    message = _assert_fails_alone(
+    error = _assert_fails_alone(
         build_request("bad", (20, 21, 22), strategy),
         lambda row: row.sequence.prompt_ids[0] == 20 and row.end >= num_spoilt_from,
     )
-    assert "not finite" in message
+    assert "not finite" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -150,10 +170,10 @@ def test_logits_that_are_not_finite_end_their_own_request_only(
 def test_a_decision_that_cannot_be_carried_out_ends_its_own_request_only(
     decision: Decision, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    message = _assert_fails_alone(
+    error = _assert_fails_alone(
         build_request("bad", strategy=Faulty(change_decision=_always(decision)))
     )
-    assert "faulty" in message
+    assert "faulty" in str(error)
     assert reason in caplog.text
 
 
@@ -199,5 +219,5 @@ def test_processing_that_makes_scores_infinite_ends_its_own_request_only(
     ask: Ask, from_step: int
 ) -> None:
     strategy = Faulty(change_ask=lambda good, step: good if step < from_step else ask)
-    message = _assert_fails_alone(build_request("bad", strategy=strategy))
-    assert "not finite" in message
+    error = _assert_fails_alone(build_request("bad", strategy=strategy))
+    assert "not finite" in str(error)
