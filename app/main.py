@@ -15,7 +15,10 @@ from fastapi import FastAPI
 from pydantic.json_schema import JsonSchemaValue
 from starlette.types import ASGIApp
 
+from app.bodies.decision_bodies import DecisionRequest
 from app.bodies.request_models import StrategyUnion
+from app.bodies.score_bodies import ScoreRequest
+from app.bodies.watermark_bodies import DetectRequest
 from app.errors import install_error_handlers
 from app.http.middleware import BodyLimit, RequestContext
 from app.http.openapi import restore_bounds
@@ -45,7 +48,13 @@ class Service(FastAPI):
 
     @cached_property
     def _body_schemas(self) -> Mapping[str, JsonSchemaValue]:
-        return StrategyUnion(load_strategies()).schemas
+        judged = (ScoreRequest, DecisionRequest, DetectRequest)
+        named = {model.__name__: model.model_json_schema() for model in judged}
+        strategies = StrategyUnion(load_strategies()).schemas
+        nested: dict[str, JsonSchemaValue] = {}
+        for schema in (*strategies.values(), *named.values()):
+            nested |= schema.get("$defs", {})
+        return {**nested, **named, **strategies}
 
 
 def create_app(

@@ -20,11 +20,13 @@ from decoding.base import Best, Candidate, Decision, DecodingRow, FinishReason, 
 from decoding.beam_search import BeamSearch, Extension
 from decoding.beam_strategy import BeamStrategy
 from decoding.beam_stream import BeamStream
-from decoding.errors import DecodingError, InvalidParameter
+from decoding.errors import InvalidParameter
 from decoding.params import Processing
 from decoding.phrase_progress import Phrases, PhraseTracker, Progress
 
-MAX_WORDS = 64
+MAX_WORDS = 16
+MAX_OPTIONS = 8  # of which one must occur
+MAX_CHARACTERS = 200  # of a word or phrase
 
 ForceWords = Annotated[
     tuple[str | tuple[str, ...], ...],
@@ -45,8 +47,15 @@ class ConstrainedBeam(BeamStrategy):
     def __post_init__(self) -> None:
         BeamStrategy.__post_init__(self)
         for entry in self.force_words:
-            if not entry or (isinstance(entry, tuple) and not all(entry)):
+            words = (entry,) if isinstance(entry, str) else entry
+            if not words or not all(words):
                 raise InvalidParameter("force_words", "holds an empty string or list; leave it out")
+            if len(words) > MAX_OPTIONS or max(map(len, words)) > MAX_CHARACTERS:
+                raise InvalidParameter(
+                    "force_words",
+                    f"holds more than {MAX_OPTIONS} words in a list, or one of more than "
+                    f"{MAX_CHARACTERS} characters; give fewer and shorter ones",
+                )
 
     def check_task(self, task: Task) -> None:
         """Refuse words that do not fit into the new tokens.
@@ -58,7 +67,8 @@ class ConstrainedBeam(BeamStrategy):
         if num_missing > task.max_new_tokens:
             raise InvalidParameter(
                 "force_words",
-                f"take {num_missing} tokens at least, and there may be {task.max_new_tokens}; "
+                f"take {num_missing} tokens one after the other, and there may be "
+                f"{task.max_new_tokens}; "
                 "raise max_new_tokens, or ask for fewer",
             )
 
@@ -69,10 +79,6 @@ class ConstrainedBeam(BeamStrategy):
 
     def _tracker(self, task: Task) -> PhraseTracker:
         return PhraseTracker([_phrases(entry, task) for entry in self.force_words])
-
-
-class WordsOutOfReach(DecodingError):
-    """What a request forbids leaves no way to its `force_words`."""
 
 
 class ConstrainedBeamDecoder:
@@ -100,7 +106,9 @@ class ConstrainedBeamDecoder:
         found = [_without_repeats(candidates) for candidates in found]
         steps = list(self._steps(search.extend(rows, search.reaches(found))))
         if not steps:
-            raise WordsOutOfReach("the request's other rules leave no way to its force_words")
+            raise InvalidParameter(
+                "force_words", "the request's other rules leave no way to them; change one of both"
+            )
         search.retire(
             step.extension for step in self._best(steps) if step.extension.finish_reason is not None
         )
@@ -116,10 +124,16 @@ class ConstrainedBeamDecoder:
         )
 
     def _steps(self, extensions: Iterable[Extension]) -> Iterable["_Step"]:
-        """Those that can still hold everything, or do so where they end."""
+        """Those that can still hold everything, or do so where they end.
+
+        A stop string cuts the text before it, so what is held must have been so before it came.
+        """
         for extension in extensions:
             ids = extension.generated_ids
-            progress = self._tracker.after(self._progress[extension.parent], ids)
+            before = self._progress[extension.parent]
+            progress = self._tracker.after(before, ids)
+            if extension.finish_reason is FinishReason.STOP and not before.is_complete:
+                continue
             has_ended = extension.finish_reason not in (None, FinishReason.LENGTH)
             room = 0 if has_ended else self._task.max_new_tokens - len(ids)
             if progress.num_missing <= room:

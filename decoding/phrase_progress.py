@@ -26,40 +26,51 @@ class Progress:
 
 
 class PhraseTracker:
-    """Follows texts through a request's constraints. Holds no state of a text."""
+    """Follows texts through a request's constraints. Holds no state of a text.
+
+    A token that no phrase holds is looked at in no phrase, and one that some hold in these only.
+    """
 
     def __init__(self, constraints: Sequence[Phrases]) -> None:
-        self._constraints = tuple(constraints)
-        self.start = self._progress(frozenset(), ())
+        self._shortest = tuple(min(map(len, phrases)) for phrases in constraints)
+        self._holding: dict[int, list[_Place]] = {}  # by token
+        for at, phrases in enumerate(constraints):
+            for phrase in phrases:
+                for token_id in set(phrase):
+                    self._holding.setdefault(token_id, []).append(_Place(at, phrase))
+        self.start = Progress(frozenset(), sum(self._shortest))
 
     @property
     def token_ids(self) -> tuple[int, ...]:
         """Every token that some phrase holds, in ascending order."""
-        return tuple(
-            sorted({t for phrases in self._constraints for phrase in phrases for t in phrase})
-        )
+        return tuple(sorted(self._holding))
 
     def after(self, before: Progress, generated_ids: Sequence[int]) -> Progress:
         """The progress of a text, given its progress before its last token."""
-        newly_met = {
-            at
-            for at, phrases in enumerate(self._constraints)
-            if at not in before.met
-            and any(tuple(generated_ids[-len(phrase) :]) == phrase for phrase in phrases)
+        places = self._holding.get(generated_ids[-1], [])
+        met = before.met | {
+            place.constraint
+            for place in places
+            if tuple(generated_ids[-len(place.phrase) :]) == place.phrase
         }
-        return self._progress(before.met | newly_met, generated_ids)
-
-    def _progress(self, met: frozenset[int], generated_ids: Sequence[int]) -> Progress:
-        """The shortest phrases of all that is unmet, less the most that one has begun to save."""
-        shortest, saved = 0, 0
-        for at, phrases in enumerate(self._constraints):
-            if at in met:
-                continue
-            whole = min(map(len, phrases))
-            left = min(len(phrase) - _num_begun(phrase, generated_ids) for phrase in phrases)
-            shortest += whole
-            saved = max(saved, whole - left)
+        saved = max((self._num_saved(place, met, generated_ids) for place in places), default=0)
+        shortest = sum(length for at, length in enumerate(self._shortest) if at not in met)
         return Progress(met, shortest - saved)
+
+    def _num_saved(self, place: "_Place", met: frozenset[int], generated_ids: Sequence[int]) -> int:
+        """How many tokens fewer a constraint takes now that the text has begun a phrase of it."""
+        if place.constraint in met:
+            return 0
+        left = len(place.phrase) - _num_begun(place.phrase, generated_ids)
+        return max(0, self._shortest[place.constraint] - left)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A phrase and the constraint that it meets."""
+
+    constraint: int
+    phrase: tuple[int, ...]
 
 
 def _num_begun(phrase: tuple[int, ...], generated_ids: Sequence[int]) -> int:

@@ -11,7 +11,7 @@ from app.bodies.strict_model import StrictModel
 class DetectRequest(StrictModel):
     """A text, without the prompt that led to it, and the watermark to look for."""
 
-    text: Text
+    text: Text = Field(description="The text, without the prompt that led to it.")
     watermark: WatermarkBody = Field(
         default=WatermarkBody(), description="As it was when the text was made; `bias` is not used."
     )

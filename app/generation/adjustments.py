@@ -70,8 +70,16 @@ class AdjustmentTranslator:
                 code="unknown_token",
             )
 
+    def phrases_of(self, word: str) -> tuple[tuple[int, ...], ...]:
+        """Token ids of a word or phrase in a text, of the model's own tokens that show only."""
+        return tuple(
+            ids
+            for ids in self._codec.phrases_of(word)
+            if not any(each >= self._vocab_size or self._codec.is_silent(each) for each in ids)
+        )
+
     def _bad_words(self, words: Iterable[str]) -> tuple[tuple[int, ...], ...]:
-        return tuple(dict.fromkeys(ids for word in words for ids in self._codec.phrases_of(word)))
+        return tuple(dict.fromkeys(ids for word in words for ids in self.phrases_of(word)))
 
     def _find_breaker_ids(self, breakers: tuple[str, ...]) -> frozenset[int]:
         texts = self._codec.token_texts(self._vocab_size)

@@ -140,7 +140,7 @@ class Preparer:
             adjustments=self.translator.translate(request.adjustments, max_new_tokens),
             constraint=self._constraint(request),
             guidance=guidance,
-            phrases_of=self.codec.phrases_of,
+            phrases_of=self.translator.phrases_of,
             cache_key=key,
         )
 
@@ -157,7 +157,7 @@ class Preparer:
     def _check_task(self, request: TextRequest, max_new_tokens: int) -> None:
         if isinstance(request.strategy, ChecksTask):
             request.strategy.check_task(
-                Task(max_new_tokens=max_new_tokens, seed=0, phrases_of=self.codec.phrases_of)
+                Task(max_new_tokens=max_new_tokens, seed=0, phrases_of=self.translator.phrases_of)
             )
 
     def _guidance(

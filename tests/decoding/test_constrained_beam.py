@@ -111,10 +111,32 @@ def test_a_stop_ends_only_what_holds_everything() -> None:
             assert 4 not in result.token_ids[:-1]
 
 
+def test_a_stop_that_comes_with_a_words_last_token_would_cut_it_and_is_passed_by() -> None:
+    def stop(generated_ids):
+        return generated_ids[-2:] == (1, 3) and len(generated_ids) < 4
+
+    for seed in range(20):
+        strategy = ConstrainedBeam(num_beams=3, num_return_sequences=3, force_words=("13",))
+        for result in search(ToyModel(seed), strategy, task_of(6, stop=stop)).results:
+            assert result.finish_reason is FinishReason.LENGTH
+            assert holds(result.token_ids, ("13",))
+
+
+def test_a_stop_that_no_word_can_escape_leaves_no_way() -> None:
+    def stop(generated_ids):
+        return generated_ids[-1] == 3
+
+    strategy = ConstrainedBeam(num_beams=3, force_words=("13",))
+    with pytest.raises(InvalidParameter, match="no way to them"):
+        search(ToyModel(1), strategy, task_of(5, stop=stop))
+
+
 def test_words_that_do_not_fit_are_refused_with_the_numbers() -> None:
     strategy = ConstrainedBeam(force_words=("1234", ("12", "123")))
     strategy.check_task(task_of(6))
-    with pytest.raises(InvalidParameter, match="6 tokens at least, and there may be 5") as refused:
+    with pytest.raises(
+        InvalidParameter, match="6 tokens one after the other, and there may be 5"
+    ) as refused:
         strategy.check_task(task_of(5))
     assert refused.value.field == "force_words"
 

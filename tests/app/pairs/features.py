@@ -43,7 +43,10 @@ async def stop_strings(service: Service, way: Way) -> None:
     bias = {"logit_bias": {"76": 4.0, "77": 4.0}}
     plain = await ask(service, way, **bias)
     text = plain["generated_text"]
-    stop = next(letter for letter in text[2:] if letter.isascii() and letter.isalpha())
+    words = "".join(way.get("force_words", []))  # which a stop must not cut
+    stop = next(
+        each for each in text[2:] if each.isascii() and each.isalpha() and each not in words
+    )
     cut = await ask(service, way, **bias, stop=[stop, "\x07"])
     assert stop not in cut["generated_text"]
     assert cut["finish_reason"] in ("stop", "eos", "length")

@@ -8,14 +8,16 @@ from decoding.registry import STRATEGIES
 from tests.app.pairs.features import FEATURES, Refused
 from tests.app.pairs.table import REFUSED, render
 
-OWN_FIELDS = {"constrained_beam": {"force_words": ["g"]}}
+FORCED = {"JSON schema": "true", "regex": "a", "logit bias": "f", "penalties": "e"}
+"""Words that leave `constrained_beam` a way where a grammar or a bias is narrow."""
 DOCS = Path(__file__).parents[3] / "docs" / "pairs.md"
 
 
 def way_of(strategy: str, feature: str) -> dict[str, object]:
-    """The strategy's own fields; words that a grammar or a bias leaves no room for stay out."""
-    narrow = ("JSON schema", "regex", "logit bias", "penalties")
-    return {"strategy": strategy} | ({} if feature in narrow else OWN_FIELDS.get(strategy, {}))
+    """The strategy's name and the fields that make it what it is."""
+    if strategy != "constrained_beam":
+        return {"strategy": strategy}
+    return {"strategy": strategy, "force_words": [FORCED.get(feature, "g")]}
 
 
 @pytest.mark.parametrize("feature", FEATURES)

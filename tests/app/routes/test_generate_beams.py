@@ -54,7 +54,22 @@ async def test_they_stream_to_the_same_answer(service, way):
         ),
         ({"strategy": "constrained_beam", "force_words": [""]}, "force_words", "empty"),
         ({"strategy": "constrained_beam", "force_words": [3]}, "force_words", "string"),
-        ({"strategy": "constrained_beam", "force_words": ["a"] * 65}, "force_words", "64"),
+        ({"strategy": "constrained_beam", "force_words": ["a"] * 17}, "force_words", "16"),
+        (
+            {"strategy": "constrained_beam", "force_words": [["a"] * 9]},
+            "force_words",
+            "give fewer and shorter ones",
+        ),
+        (
+            {"strategy": "constrained_beam", "force_words": ["</s>"]},
+            "force_words",
+            "without tokens",
+        ),
+        (
+            {"strategy": "constrained_beam", "force_words": ["dog"], "bad_words": ["dog"]},
+            "force_words",
+            "leave no way to them",
+        ),
     ],
     ids=str,
 )
