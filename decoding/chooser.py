@@ -21,7 +21,7 @@ from decoding.logits import Summary
 from decoding.normaliser import log_normaliser
 from decoding.params import Processing
 from decoding.processors.adjust import adjust
-from decoding.processors.chain import Filtering, apply_filters
+from decoding.processors.chain import Filtering, apply_filters, signature
 from decoding.processors.guidance import Guidance, apply_guidance
 from decoding.processors.shortlist import find_shortlist, shortlist_size
 from decoding.processors.token_mask import apply_token_mask
@@ -87,10 +87,11 @@ def _by_kind(asked: Sequence[RowAsk], finite: Sequence[bool]) -> list[list[int]]
     for at, (entry, is_finite) in enumerate(zip(asked, finite, strict=True)):
         if is_finite:
             count = 1 if isinstance(entry.ask, MostLikely) else entry.ask.count
-            is_draw = isinstance(entry.ask, Draw)
+            is_draw = isinstance(entry.ask, Draw | DrawDistinct)
             shortlist = shortlist_size(entry.ask.processing) if is_draw else 0
             also = entry.ask.also if isinstance(entry.ask, Best) else ()
-            kind = (type(entry.ask), count, shortlist, also, _is_plain(entry))
+            filters = signature(entry.ask.processing)
+            kind = (type(entry.ask), count, shortlist, also, _is_plain(entry), filters)
             kinds.setdefault(kind, []).append(at)
     return list(kinds.values())
 
@@ -125,19 +126,33 @@ def _take(logits: Tensor, normaliser: Tensor, asked: Sequence[RowAsk]) -> _Taken
         if shortlist_size(asked[0].ask.processing):
             return _draw_from_shortlist(scores, asked)
         return _draw(apply_filters(scores, _filterings(asked)), asked)
+    if isinstance(asked[0].ask, DrawDistinct) and shortlist_size(asked[0].ask.processing):
+        shortlist = find_shortlist(scores, _filterings(asked))
+        if shortlist.is_complete.all():
+            return _draw_distinct(shortlist.scores, asked, shortlist.token_ids)
     scores = apply_filters(scores, _filterings(asked))
+    if isinstance(asked[0].ask, DrawDistinct):
+        return _draw_distinct(scores, asked)
     is_usable = torch.isfinite(scores.amax(dim=1))
     scores = _usable(scores, is_usable)
     match asked[0].ask:
         case Best() as ask:
             token_ids = _best(scores, ask)
-        case DrawDistinct() as ask:
-            drawn = draw_distinct(scores, [_stream_key(entry) for entry in asked], ask.count)
-            found = scores.gather(1, drawn.token_ids)
-            return _Taken(drawn.token_ids, found, is_usable, drawn.noise)
         case _:
             token_ids = scores.argmax(dim=1, keepdim=True)
     return _Taken(token_ids, scores.gather(1, token_ids), is_usable)
+
+
+def _draw_distinct(
+    scores: Tensor, asked: Sequence[RowAsk], token_ids: Tensor | None = None
+) -> _Taken:
+    """Draw different tokens by processed scores [rows, candidates]; all, or `token_ids`."""
+    ask = asked[0].ask
+    assert isinstance(ask, DrawDistinct), "rows are sorted by kind of ask"
+    is_usable = torch.isfinite(scores.amax(dim=1))
+    keys = [_stream_key(entry) for entry in asked]
+    drawn = draw_distinct(_usable(scores, is_usable), keys, ask.count, token_ids)
+    return _Taken(drawn.token_ids, drawn.scores, is_usable, drawn.noise)
 
 
 def _best(scores: Tensor, ask: Best) -> Tensor:

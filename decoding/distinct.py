@@ -22,24 +22,28 @@ class Distinct:
     """Drawn tokens and their noise, [rows, count], in the order of the draws."""
 
     token_ids: Tensor
+    scores: Tensor
     noise: Tensor  # float64
 
 
-def draw_distinct(scores: Tensor, keys: Sequence[int], count: int) -> Distinct:
-    """Draw `count` tokens a row from softmax(`scores`) [rows, vocab] without replacement.
+def draw_distinct(
+    scores: Tensor, keys: Sequence[int], count: int, token_ids: Tensor | None = None
+) -> Distinct:
+    """Draw `count` tokens a row from softmax(`scores`) [rows, candidates] without replacement.
 
     Tokens whose score is -inf come last, where there are not enough others. `keys` are 64-bit
-    signed numbers, one a row.
+    signed numbers, one a row; `token_ids` say which tokens the candidates are, if not all.
     """
-    vocab_size = scores.shape[1]
-    count = min(count, vocab_size)
-    num_open = max(count, int(torch.isfinite(scores).sum(dim=1).max()))
-    token_ids = torch.arange(vocab_size, device=scores.device).expand(scores.shape)
-    if num_open <= vocab_size // _FEW:
-        scores, token_ids = torch.topk(scores, num_open, dim=1)
+    num_candidates = scores.shape[1]
+    count = min(count, num_candidates)
+    if token_ids is None:
+        token_ids = torch.arange(num_candidates, device=scores.device).expand(scores.shape)
+        num_open = max(count, num_candidates - int(scores.isneginf().sum(dim=1).min()))
+        if num_open <= num_candidates // _FEW:
+            scores, token_ids = torch.topk(scores, num_open, dim=1)
     noise = gumbel_noise(torch.tensor(keys, device=scores.device), token_ids)
     drawn = torch.topk(scores + noise, count, dim=1).indices
-    return Distinct(token_ids.gather(1, drawn), noise.gather(1, drawn))
+    return Distinct(token_ids.gather(1, drawn), scores.gather(1, drawn), noise.gather(1, drawn))
 
 
 def gumbel_noise(keys: Tensor, token_ids: Tensor) -> Tensor:

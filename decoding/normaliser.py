@@ -11,14 +11,14 @@ from torch import Tensor
 
 def log_normaliser(scores: Tensor) -> Tensor:
     """The log of the summed exponentials of each row of `scores` [rows, vocab], as [rows, 1]."""
-    if scores.shape[0] == 1:
+    if _is_split(scores):
         return torch.logsumexp(scores.expand(2, -1), dim=1, keepdim=True)[:1]
     return torch.logsumexp(scores, dim=1, keepdim=True)
 
 
 def row_sum(values: Tensor) -> Tensor:
     """The sum of each row of `values` [rows, columns], as [rows, 1]."""
-    if values.shape[0] == 1:
+    if _is_split(values):
         return values.expand(2, -1).sum(dim=1, keepdim=True)[:1]
     return values.sum(dim=1, keepdim=True)
 
@@ -27,3 +27,7 @@ def entropy(logprobs: Tensor) -> Tensor:
     """The entropy of each row of `logprobs` [rows, vocab] in nats, as [rows, 1]."""
     least = torch.finfo(logprobs.dtype).min  # times a probability of 0 this is 0, and not NaN
     return -row_sum(logprobs.exp() * logprobs.clamp(min=least))
+
+
+def _is_split(values: Tensor) -> bool:
+    return values.shape[0] == 1 and torch.get_num_threads() > 1

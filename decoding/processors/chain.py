@@ -84,7 +84,6 @@ _FILTERS = (
     _Filter("mirostat", lambda asked: asked.mirostat == 1, ("mirostat_mu",), apply_mirostat_1),
     _Filter("mirostat", lambda asked: asked.mirostat == 2, ("mirostat_mu",), apply_mirostat_2),
 )
-_BEFORE_TOP_K = frozenset({"temperature", "top_n_sigma", "top_h"})
 
 
 def apply_filters(scores: Tensor, asked: Sequence[Filtering]) -> Tensor:
@@ -106,15 +105,21 @@ def apply_filters(scores: Tensor, asked: Sequence[Filtering]) -> Tensor:
     return scores
 
 
-def is_truncation_by_top_k_first(processing: Processing) -> bool:
-    """Whether all that is done before top-k keeps the order of the tokens and drops none."""
-    if not processing.top_k or processing.samplers is not None:
-        return False
-    order = _in_order(None)
-    asked = [order[number] for number in _active(processing)]
-    return not any(
-        each.sampler in _BEFORE_TOP_K and each.apply is not apply_temperature for each in asked
-    )
+def signature(processing: Processing) -> tuple[object, ...]:
+    """The filters that a row asks for, in its order: rows with the same one run together."""
+    return (processing.samplers, _active(processing))
+
+
+def first_truncation(processing: Processing) -> str | None:
+    """The filter that drops tokens before any other, in the usual order; None if none does.
+
+    None too where something before it looks at all tokens, or where the row has its own order.
+    """
+    if processing.samplers is not None:
+        return None
+    asked = [_FILTERS[number] for number in _active(processing)]
+    first = next((each for each in asked if each.apply is not apply_temperature), None)
+    return None if first is None else first.sampler
 
 
 @lru_cache(maxsize=4096)

@@ -1,8 +1,9 @@
-"""The few tokens that a row with top-k can still draw: found once, so the rest costs nothing more.
+"""The few tokens that a truncated row can still draw: found once, so the rest costs nothing more.
 
-Used by `decoding.chooser`. Dropping the rest of the vocabulary at once gives what the whole chain
-gives, at a fraction of the time. How many tokens are looked at depends on a row's own `top_k`, so
-what it gets does not depend on its neighbours.
+Used by `decoding.chooser`. Where the first truncation keeps some best tokens by looking at no
+others, dropping the rest of the vocabulary at once gives what the whole chain gives, at a fraction
+of the time. How many tokens are looked at depends on a row's own parameters, so what it gets does
+not depend on its neighbours.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from decoding.params import Processing
-from decoding.processors.chain import Filtering, apply_filters, is_truncation_by_top_k_first
+from decoding.processors.chain import Filtering, apply_filters, first_truncation
 
 MOST_KEPT = 256  # with more, the whole chain is as fast
 _SPARE = 16  # looked at beyond top_k, for tokens as likely as the last one kept
@@ -29,14 +30,18 @@ class Shortlist:
 
 def shortlist_size(processing: Processing) -> int:
     """How many tokens to keep for the shortlist; 0 if a row needs the whole vocabulary."""
-    if processing.top_k > MOST_KEPT or not is_truncation_by_top_k_first(processing):
-        return 0
-    return processing.top_k
+    match first_truncation(processing):
+        case "top_k":
+            return processing.top_k if processing.top_k <= MOST_KEPT else 0
+        case "min_p" | "top_h":
+            return MOST_KEPT
+        case _:
+            return 0
 
 
 def find_shortlist(scores: Tensor, asked: Sequence[Filtering]) -> Shortlist:
-    """Candidates of rows of adjusted `scores` [rows, vocab] that all have the same `top_k`."""
-    num_looked_at = min(asked[0].processing.top_k + _SPARE, scores.shape[1])
+    """Candidates of rows of adjusted `scores` [rows, vocab] with shortlists of the same size."""
+    num_looked_at = min(shortlist_size(asked[0].processing) + _SPARE, scores.shape[1])
     best = torch.topk(scores, num_looked_at, dim=1)
     token_ids, order = best.indices.sort(dim=1)
     processed = apply_filters(best.values.gather(1, order), asked)

@@ -27,7 +27,7 @@ def apply_dynamic_temperature(
     where between. All parameters are [rows].
     """
     logprobs = scores - log_normaliser(scores)
-    num_open = torch.isfinite(scores).sum(dim=1)
+    num_open = scores.shape[1] - scores.isneginf().sum(dim=1)
     largest = num_open.clamp(min=2).float().log()
     share = (entropy(logprobs).squeeze(1) / largest).clamp(0.0, 1.0).pow(exponent)
     lowest = (temperature - half_range).clamp(min=0.0)
