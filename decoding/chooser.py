@@ -66,7 +66,7 @@ def find_candidates(
     for members in _by_kind(asked, finite):
         part, part_normaliser, part_summary = logits, normaliser, summary
         if len(members) < len(asked):
-            at = torch.tensor(members, device=logits.device)
+            at = _places(members, logits.device)
             part, part_normaliser = logits[at], normaliser[at]
             if summary is not None:
                 part_summary = Summary(part_normaliser, summary.best[at])
@@ -79,6 +79,14 @@ def find_candidates(
         for member, candidates in zip(members, _candidates(taken, logprobs), strict=True):
             found[member] = candidates
     return found
+
+
+def _places(members: Sequence[int], device: torch.device) -> slice | Tensor:
+    """Rows that stand side by side are looked at where they are, others have to be copied."""
+    first, last = members[0], members[-1]
+    if last - first == len(members) - 1:
+        return slice(first, last + 1)
+    return torch.tensor(members, device=device)
 
 
 def _by_kind(asked: Sequence[RowAsk], finite: Sequence[bool]) -> list[list[int]]:
