@@ -132,7 +132,7 @@ def _grammar(spec: GrammarSpec) -> str:
             return LLMatcher.grammar_from_regex(spec.text)
         case GrammarKind.CHOICE:
             choices = " | ".join(json.dumps(each) for each in json.loads(spec.text))
-            return LLMatcher.grammar_from_lark(f"start: {choices}")
+            return LLMatcher.grammar_from_lark(f"start: CHOICE\nCHOICE: {choices}")
         case GrammarKind.GRAMMAR:
             return LLMatcher.grammar_from_lark(any_to_lark(spec.text))
 

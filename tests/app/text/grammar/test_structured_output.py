@@ -112,6 +112,15 @@ def test_text_is_one_of_its_choices(write):
     assert len(chosen) > 2
 
 
+def test_thousands_of_choices_can_be_followed(write):
+    choices = [f"choice number {at}" for at in range(4000)]
+    spec = GrammarSpec(kind=GrammarKind.CHOICE, text=json.dumps(choices))
+    for name, sequences in write(spec, EVERY_STRATEGY).items():
+        for text, reason in sequences:
+            assert text in choices, name
+            assert reason is FinishReason.EOS
+
+
 LARK = """
 start: sum
 sum: product ("+" product)~0..2
