@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from decoding.adjustments import Watermark
+from decoding.watermark import green_tokens
 from tests.app.driven_service import Service
 
 PROMPT = "what is the best way to learn a language? what is the best way"
@@ -163,6 +165,22 @@ async def speculation(service: Service, way: Way) -> None:
     assert ids_of(fast) == ids_of(plain)
 
 
+async def guidance(service: Service, way: Way) -> None:
+    plain = await ask(service, way)
+    guided = await ask(service, way, guidance_scale=4.0, negative_prompt="the quick brown fox")
+    assert ids_of(guided) != ids_of(plain)
+    again = await ask(service, way, guidance_scale=4.0, negative_prompt="the quick brown fox")
+    assert ids_of(again) == ids_of(guided)
+
+
+async def watermark(service: Service, way: Way) -> None:
+    mark = {"bias": 30.0, "hashing_key": 7}
+    marked = ids_of(await ask(service, way, watermark=mark))
+    size = service.generator.judge.preparer.limits.vocab_size
+    is_green = [green_tokens(Watermark(**mark), a, size)[b] for a, b in pairwise(marked)]
+    assert sum(is_green) > 0.6 * len(is_green)
+
+
 FEATURES: Mapping[str, Check] = {
     "stop strings": stop_strings,
     "streaming": streaming,
@@ -176,4 +194,6 @@ FEATURES: Mapping[str, Check] = {
     "n > 1": several_sequences,
     "prefix cache": prefix_cache,
     "speculation": speculation,
+    "guidance": guidance,
+    "watermark": watermark,
 }
