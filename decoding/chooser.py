@@ -7,7 +7,7 @@ does not depend on its neighbours.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,14 +18,14 @@ from decoding.constraint import PackedTokens
 from decoding.distinct import draw_distinct
 from decoding.draw import draw_tokens
 from decoding.logits import Summary
-from decoding.normaliser import log_normaliser
 from decoding.params import Processing
 from decoding.processors.adjust import adjust
-from decoding.processors.chain import Filtering, apply_filters, signature
+from decoding.processors.chain import Filtering, apply_filters, is_scaled, signature
 from decoding.processors.guidance import Guidance, apply_guidance
-from decoding.processors.shortlist import find_shortlist, shortlist_size
+from decoding.processors.shortlist import find_shortlist, keep_whole, shortlist_kind
 from decoding.processors.token_mask import apply_token_mask
 from decoding.randomness import stream_key, uniform
+from decoding.whole import Whole
 
 _NOTHING = Processing()
 
@@ -50,6 +50,13 @@ class _Taken:
     is_usable: Tensor  # [rows] bool
     noise: Tensor | None = None  # of drawn tokens that must differ
 
+    def put(self, rows: list[int], other: "_Taken") -> None:
+        """Write what others have taken over some rows."""
+        self.token_ids[rows], self.scores[rows] = other.token_ids, other.scores
+        self.is_usable[rows] = other.is_usable
+        if self.noise is not None and other.noise is not None:
+            self.noise[rows] = other.noise
+
 
 def find_candidates(
     logits: Tensor, asked: Sequence[RowAsk], summary: Summary | None = None
@@ -59,34 +66,20 @@ def find_candidates(
     `summary` is what the runner has found out about them already. A row gets none if its logits, or
     its scores after processing, hold NaN or no finite maximum.
     """
-    logits = logits.float()
-    normaliser = log_normaliser(logits) if summary is None else summary.normaliser
-    finite = torch.isfinite(normaliser).flatten().tolist()
+    whole = Whole(logits.float(), None if summary is None else summary.normaliser)
+    finite = torch.isfinite(whole.normaliser).flatten().tolist()
     found: list[tuple[Candidate, ...]] = [()] * len(asked)
     for members in _by_kind(asked, finite):
-        part, part_normaliser, part_summary = logits, normaliser, summary
-        if len(members) < len(asked):
-            at = _places(members, logits.device)
-            part, part_normaliser = logits[at], normaliser[at]
-            if summary is not None:
-                part_summary = Summary(part_normaliser, summary.best[at])
+        part = whole.of_rows(members)
         wanted = [asked[member] for member in members]
-        if part_summary is not None and _is_plain(wanted[0]):
-            taken = _look_up(part, part_summary)
+        if summary is not None and _is_plain(wanted[0]):
+            taken = _look_up(part, summary.best[members])
         else:
-            taken = _take(part, part_normaliser, wanted)
-        logprobs = part.gather(1, taken.token_ids) - part_normaliser
+            taken = _take(part, wanted)
+        logprobs = part.take(taken.token_ids) - part.normaliser
         for member, candidates in zip(members, _candidates(taken, logprobs), strict=True):
             found[member] = candidates
     return found
-
-
-def _places(members: Sequence[int], device: torch.device) -> slice | Tensor:
-    """Rows that stand side by side are looked at where they are, others have to be copied."""
-    first, last = members[0], members[-1]
-    if last - first == len(members) - 1:
-        return slice(first, last + 1)
-    return torch.tensor(members, device=device)
 
 
 def _by_kind(asked: Sequence[RowAsk], finite: Sequence[bool]) -> list[list[int]]:
@@ -94,61 +87,104 @@ def _by_kind(asked: Sequence[RowAsk], finite: Sequence[bool]) -> list[list[int]]
     kinds: dict[tuple[object, ...], list[int]] = {}
     for at, (entry, is_finite) in enumerate(zip(asked, finite, strict=True)):
         if is_finite:
-            count = 1 if isinstance(entry.ask, MostLikely) else entry.ask.count
-            is_draw = isinstance(entry.ask, Draw | DrawDistinct)
-            shortlist = shortlist_size(entry.ask.processing) if is_draw else 0
-            also = entry.ask.also if isinstance(entry.ask, Best) else ()
-            filters = signature(entry.ask.processing)
-            kind = (type(entry.ask), count, shortlist, also, _is_plain(entry), filters)
-            kinds.setdefault(kind, []).append(at)
+            kinds.setdefault(_kind(entry), []).append(at)
     return list(kinds.values())
+
+
+def _kind(entry: RowAsk) -> tuple[object, ...]:
+    ask = entry.ask
+    count = 1 if isinstance(ask, MostLikely) else ask.count
+    also = ask.also if isinstance(ask, Best) else ()
+    is_draw = isinstance(ask, Draw | DrawDistinct)
+    shortlist = shortlist_kind(ask.processing) if is_draw else None
+    filters = signature(ask.processing) if shortlist is None else shortlist
+    is_late = isinstance(ask, Best | DrawDistinct) and not is_scaled(ask.processing)
+    return (type(ask), count, also, _is_as_said(entry), is_late, filters)
+
+
+def _is_as_said(entry: RowAsk) -> bool:
+    """Whether nothing is done to the model's logits before the strategy's own filters."""
+    return all(each is None for each in (entry.adjuster, entry.allowed, entry.guidance))
 
 
 def _is_plain(entry: RowAsk) -> bool:
     """Whether the largest logit is all that is asked for."""
-    if any(each is not None for each in (entry.adjuster, entry.allowed, entry.guidance)):
-        return False
     if not isinstance(entry.ask, MostLikely):
         return False
-    return entry.ask.processing == _NOTHING
+    return entry.ask.processing == _NOTHING and _is_as_said(entry)
 
 
-def _look_up(logits: Tensor, summary: Summary) -> _Taken:
+def _look_up(whole: Whole, best: Tensor) -> _Taken:
     """The most likely tokens, which the runner has found already."""
-    scores = logits.gather(1, summary.best)
-    return _Taken(summary.best, scores, torch.isfinite(scores).flatten())
+    scores = whole.take(best)
+    return _Taken(best, scores, torch.isfinite(scores).flatten())
 
 
-def _take(logits: Tensor, normaliser: Tensor, asked: Sequence[RowAsk]) -> _Taken:
+def _take(whole: Whole, asked: Sequence[RowAsk]) -> _Taken:
     """All of `asked` are of one kind. Best is ranked by processed log-probability."""
-    is_ranked = isinstance(asked[0].ask, Best | DrawDistinct)
-    if is_ranked:
-        logits, normaliser = logits - normaliser, torch.zeros_like(normaliser)
-    scores = adjust(
-        apply_guidance(logits, normaliser, [entry.guidance for entry in asked]),
-        [entry.row for entry in asked],
-        [entry.adjuster for entry in asked],
-    )
-    scores = apply_token_mask(scores, [entry.allowed for entry in asked])
-    if isinstance(asked[0].ask, Draw):
-        if shortlist_size(asked[0].ask.processing):
-            return _draw_from_shortlist(scores, asked)
-        return _draw(apply_filters(scores, _filterings(asked)), asked)
-    if isinstance(asked[0].ask, DrawDistinct) and shortlist_size(asked[0].ask.processing):
-        shortlist = find_shortlist(scores, _filterings(asked))
-        if shortlist.is_complete.all():
-            return _draw_distinct(shortlist.scores, asked, shortlist.token_ids)
-    scores = apply_filters(scores, _filterings(asked))
-    if isinstance(asked[0].ask, DrawDistinct):
-        return _draw_distinct(scores, asked)
+    ask = asked[0].ask
+    is_ranked = isinstance(ask, Best | DrawDistinct)
+    is_late = is_ranked and _is_as_said(asked[0]) and not is_scaled(ask.processing)
+    adjusted = whole if is_late or not is_ranked else Whole(whole.scores - whole.normaliser)
+    if not _is_as_said(asked[0]):
+        adjusted = Whole(_adjust(adjusted, asked))
+    if isinstance(ask, Draw | DrawDistinct):
+        taken = _draw_any(adjusted, asked)
+    else:
+        taken = _take_best(adjusted, asked)
+    if is_late:  # only the few that were taken become log-probabilities
+        return replace(taken, scores=taken.scores - whole.normaliser)
+    return taken
+
+
+def _adjust(whole: Whole, asked: Sequence[RowAsk]) -> Tensor:
+    """What guidance, the requests' adjustments and their grammars leave of the scores."""
+    scores = apply_guidance(whole.scores, whole.normaliser, [entry.guidance for entry in asked])
+    scores = adjust(scores, [entry.row for entry in asked], [entry.adjuster for entry in asked])
+    return apply_token_mask(scores, [entry.allowed for entry in asked])
+
+
+def _take_best(whole: Whole, asked: Sequence[RowAsk]) -> _Taken:
+    """The best tokens by processed score."""
+    ask = asked[0].ask
+    if ask.processing != _NOTHING:
+        whole = Whole(apply_filters(whole.scores, _filterings(asked)))
+    if isinstance(ask, Best):
+        token_ids = whole.best_tokens(ask.count)
+    else:
+        token_ids = whole.scores.argmax(dim=1, keepdim=True)  # the first of equals
+    scores = whole.take(token_ids)
+    # NaN counts as the largest.
+    is_usable = torch.isfinite(scores[:, 0])
+    if isinstance(ask, Best) and ask.also:
+        also = torch.tensor(ask.also, device=token_ids.device).expand(len(asked), -1)
+        token_ids = torch.cat((token_ids, also), dim=1)
+        scores = whole.take(token_ids)
+    return _Taken(token_ids, scores, is_usable)
+
+
+def _draw_any(whole: Whole, asked: Sequence[RowAsk]) -> _Taken:
+    """Draw from rows of one kind, by their shortlists if they have any."""
+    filterings = _filterings(asked)
+    draw = _draw_distinct if isinstance(asked[0].ask, DrawDistinct) else _draw
+    if shortlist_kind(asked[0].ask.processing) is None:
+        return draw(apply_filters(whole.scores, filterings), asked)
+    shortlist = find_shortlist(whole, filterings)
+    taken = draw(shortlist.scores, asked, shortlist.token_ids)
+    rest = (~shortlist.is_complete).nonzero().flatten().tolist()
+    if rest:
+        kept = keep_whole(whole.of_rows(rest), [filterings[at] for at in rest])
+        taken.put(rest, draw(kept, [asked[at] for at in rest]))
+    return taken
+
+
+def _draw(scores: Tensor, asked: Sequence[RowAsk], token_ids: Tensor | None = None) -> _Taken:
+    """Draw by processed scores [rows, candidates]; all tokens, or `token_ids`."""
     is_usable = torch.isfinite(scores.amax(dim=1))
-    scores = _usable(scores, is_usable)
-    match asked[0].ask:
-        case Best() as ask:
-            token_ids = _best(scores, ask)
-        case _:
-            token_ids = scores.argmax(dim=1, keepdim=True)
-    return _Taken(token_ids, scores.gather(1, token_ids), is_usable)
+    drawn = draw_tokens(_usable(scores, is_usable), [_uniforms(entry) for entry in asked])
+    places = drawn.token_ids
+    found = places if token_ids is None else token_ids.gather(1, places)
+    return _Taken(found, drawn.logprobs, is_usable)
 
 
 def _draw_distinct(
@@ -161,35 +197,6 @@ def _draw_distinct(
     keys = [_stream_key(entry) for entry in asked]
     drawn = draw_distinct(_usable(scores, is_usable), keys, ask.count, token_ids)
     return _Taken(drawn.token_ids, drawn.scores, is_usable, drawn.noise)
-
-
-def _best(scores: Tensor, ask: Best) -> Tensor:
-    token_ids = torch.topk(scores, min(ask.count, scores.shape[1]), dim=1).indices
-    if not ask.also:
-        return token_ids
-    also = torch.tensor(ask.also, device=scores.device)
-    return torch.cat((token_ids, also.expand(scores.shape[0], -1)), dim=1)
-
-
-def _draw_from_shortlist(scores: Tensor, asked: Sequence[RowAsk]) -> _Taken:
-    """Draw for rows that keep a few best tokens: only these are sorted, summed and drawn from."""
-    filterings = _filterings(asked)
-    shortlist = find_shortlist(scores, filterings)
-    taken = _draw(shortlist.scores, asked)
-    token_ids = shortlist.token_ids.gather(1, taken.token_ids)
-    for at in (~shortlist.is_complete).nonzero().flatten().tolist():
-        one = slice(at, at + 1)
-        whole = _draw(apply_filters(scores[one], filterings[one]), asked[one])
-        token_ids[one], taken.scores[one] = whole.token_ids, whole.scores
-        taken.is_usable[one] = whole.is_usable
-    return _Taken(token_ids, taken.scores, taken.is_usable)
-
-
-def _draw(scores: Tensor, asked: Sequence[RowAsk]) -> _Taken:
-    """Draw from processed scores [rows, candidates]; token ids are places among the candidates."""
-    is_usable = torch.isfinite(scores.amax(dim=1))
-    drawn = draw_tokens(_usable(scores, is_usable), [_uniforms(entry) for entry in asked])
-    return _Taken(drawn.token_ids, drawn.logprobs, is_usable)
 
 
 def _filterings(asked: Sequence[RowAsk]) -> list[Filtering]:

@@ -1,4 +1,4 @@
-"""Sums over a row: the log-normaliser that makes scores log-probabilities, and the entropy.
+"""Sums over a row, and the log-normaliser that makes scores log-probabilities.
 
 Torch splits a reduction to a single number over its threads and adds the parts up in another
 order than it adds a row of many, so a single row is reduced twice over: a row gets the same bits
@@ -17,16 +17,10 @@ def log_normaliser(scores: Tensor) -> Tensor:
 
 
 def row_sum(values: Tensor) -> Tensor:
-    """The sum of each row of `values` [rows, columns], as [rows, 1]."""
+    """The sum of each row of `values` [rows, columns] in float64, as [rows, 1]."""
     if _is_split(values):
-        return values.expand(2, -1).sum(dim=1, keepdim=True)[:1]
-    return values.sum(dim=1, keepdim=True)
-
-
-def entropy(logprobs: Tensor) -> Tensor:
-    """The entropy of each row of `logprobs` [rows, vocab] in nats, as [rows, 1]."""
-    least = torch.finfo(logprobs.dtype).min  # times a probability of 0 this is 0, and not NaN
-    return -row_sum(logprobs.exp() * logprobs.clamp(min=least))
+        return values.expand(2, -1).sum(dim=1, keepdim=True, dtype=torch.float64)[:1]
+    return values.sum(dim=1, keepdim=True, dtype=torch.float64)
 
 
 def _is_split(values: Tensor) -> bool:

@@ -6,22 +6,15 @@ Hewitt et al. 2022, arXiv:2210.15191, as `transformers.EpsilonLogitsWarper` and 
 import torch
 from torch import Tensor
 
-from decoding.normaliser import entropy, log_normaliser
+from decoding.whole import Whole
 
 
-def apply_epsilon(scores: Tensor, epsilon: Tensor) -> Tensor:
-    """Drop from `scores` [rows, vocab] what is less likely than `epsilon` [rows]; the best stay."""
-    probabilities = (scores - log_normaliser(scores)).exp()
-    return _drop_below(scores, probabilities, epsilon)
+def epsilon_floor(_scores: Tensor, epsilon: Tensor, whole: Whole) -> Tensor:
+    """The score of probability `epsilon` [rows]."""
+    return epsilon.log() + whole.normaliser.squeeze(1)
 
 
-def apply_eta(scores: Tensor, epsilon: Tensor) -> Tensor:
+def eta_floor(_scores: Tensor, epsilon: Tensor, whole: Whole) -> Tensor:
     """The same with the smaller of `epsilon` and sqrt(`epsilon`) * exp(-entropy)."""
-    logprobs = scores - log_normaliser(scores)
-    least = torch.minimum(epsilon, epsilon.sqrt() * (-entropy(logprobs).squeeze(1)).exp())
-    return _drop_below(scores, logprobs.exp(), least)
-
-
-def _drop_below(scores: Tensor, probabilities: Tensor, least: Tensor) -> Tensor:
-    is_best = scores >= scores.amax(dim=1, keepdim=True)
-    return scores.masked_fill((probabilities < least[:, None]) & ~is_best, -torch.inf)
+    by_entropy = epsilon.log() / 2 - whole.entropy.squeeze(1).float()
+    return torch.minimum(epsilon.log(), by_entropy) + whole.normaliser.squeeze(1)

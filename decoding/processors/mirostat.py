@@ -9,24 +9,23 @@ import math
 import torch
 from torch import Tensor
 
-from decoding.normaliser import log_normaliser, row_sum
+from decoding.normaliser import row_sum
+from decoding.whole import Whole
 
 NUM_ESTIMATED_FROM = 100  # most likely tokens that version 1 fits Zipf's law to
 
 
-def apply_mirostat_2(scores: Tensor, most_bits: Tensor) -> Tensor:
-    """Drop from `scores` [rows, vocab] tokens of more than `most_bits` [rows] of surprise."""
-    bits = (log_normaliser(scores) - scores) / math.log(2)
-    is_best = scores >= scores.amax(dim=1, keepdim=True)
-    return scores.masked_fill((bits > most_bits[:, None]) & ~is_best, -torch.inf)
+def mirostat_2_floor(_scores: Tensor, most_bits: Tensor, whole: Whole) -> Tensor:
+    """The score of a token of `most_bits` [rows] of surprise."""
+    return whole.normaliser.squeeze(1) - most_bits * math.log(2)
 
 
-def apply_mirostat_1(scores: Tensor, most_bits: Tensor) -> Tensor:
-    """Keep as many of the best of `scores` [rows, vocab] as Zipf's law allows for `most_bits`."""
+def apply_mirostat_1(scores: Tensor, most_bits: Tensor, whole: Whole) -> Tensor:
+    """Keep of `scores` [rows, candidates] as many best as Zipf's law allows for `most_bits`."""
     num_best = min(NUM_ESTIMATED_FROM, scores.shape[1])
     best = torch.topk(scores, num_best, dim=1).values
-    exponent = _zipf_exponent((best - log_normaliser(scores)).double())
-    num_kept = _num_kept(exponent, most_bits, scores.shape[1])
+    exponent = _zipf_exponent((best - whole.normaliser).double())
+    num_kept = _num_kept(exponent, most_bits, whole.num_tokens)
     order = torch.argsort(scores, dim=1, descending=True, stable=True)
     rank = torch.empty_like(order).scatter(
         1, order, torch.arange(scores.shape[1], device=scores.device).expand_as(order)

@@ -7,7 +7,7 @@ the row, as llama.cpp's `temp_ext` sampler does (after kalomaze's "Dynamic Tempe
 import torch
 from torch import Tensor
 
-from decoding.normaliser import entropy, log_normaliser
+from decoding.whole import Whole
 
 COLDEST = 0.01  # the lowest temperature that a request may ask for
 
@@ -18,7 +18,7 @@ def apply_temperature(scores: Tensor, temperature: Tensor) -> Tensor:
 
 
 def apply_dynamic_temperature(
-    scores: Tensor, temperature: Tensor, half_range: Tensor, exponent: Tensor
+    scores: Tensor, temperature: Tensor, half_range: Tensor, exponent: Tensor, whole: Whole
 ) -> Tensor:
     """Scale `scores` [rows, candidates] by a temperature within `half_range` of the given one.
 
@@ -26,10 +26,9 @@ def apply_dynamic_temperature(
     equally likely: the share of the largest possible entropy, to the power of `exponent`, says
     where between. All parameters are [rows].
     """
-    logprobs = scores - log_normaliser(scores)
-    num_open = scores.shape[1] - scores.isneginf().sum(dim=1)
+    num_open = whole.num_open.squeeze(1)
     largest = num_open.clamp(min=2).float().log()
-    share = (entropy(logprobs).squeeze(1) / largest).clamp(0.0, 1.0).pow(exponent)
+    share = (whole.entropy.squeeze(1).float() / largest).clamp(0.0, 1.0).pow(exponent)
     lowest = (temperature - half_range).clamp(min=0.0)
     chosen = lowest + (temperature + half_range - lowest) * share
     chosen = torch.where(num_open > 1, chosen, temperature)

@@ -6,25 +6,33 @@ Meister et al. 2022, arXiv:2202.00666, as `transformers.TypicalLogitsWarper`.
 import torch
 from torch import Tensor
 
-from decoding.normaliser import entropy, log_normaliser
+from decoding.whole import Whole
 
-NUM_TRIED_FIRST = 256  # they hold the typical set of nearly every real row
+NUM_TRIED = (1024, 8192)  # one after the other, then all
 
 
-def apply_typical(scores: Tensor, typical_p: Tensor) -> Tensor:
-    """Keep of `scores` [rows, vocab] the most typical tokens of mass `typical_p` [rows].
+def typicality(whole: Whole) -> Tensor:
+    """How typical each token of whole rows is, [rows, vocab]; to find the most typical by."""
+    return -(whole.scores - (whole.precise_normaliser - whole.entropy).float()).abs()
 
-    In float64: many tokens lie so close together that their order is lost below that.
+
+def apply_typical(scores: Tensor, typical_p: Tensor, whole: Whole) -> Tensor:
+    """Keep of `scores` [rows, candidates] the most typical tokens of mass `typical_p` [rows].
+
+    In float64: many tokens lie so close together that their order is lost below that. Nothing is
+    dropped from rows whose candidates hold less than that mass.
     """
-    precise = scores.double()
-    logprobs = precise - log_normaliser(precise)
-    distance = (-logprobs - entropy(logprobs)).abs()
-    limits, covered = _limit(logprobs, distance, typical_p, min(NUM_TRIED_FIRST, scores.shape[1]))
-    open_rows = (~covered).nonzero().flatten()
-    if open_rows.numel():
-        limits[open_rows], _ = _limit(
-            logprobs[open_rows], distance[open_rows], typical_p[open_rows], scores.shape[1]
-        )
+    logprobs = scores.double() - whole.precise_normaliser
+    distance = (-logprobs - whole.entropy).abs()
+    num_candidates = scores.shape[1]
+    limits = torch.empty_like(distance[:, :1])
+    rows = torch.arange(len(scores), device=scores.device)
+    for num_tried in (*(num for num in NUM_TRIED if num < num_candidates), num_candidates):
+        found, covered = _limit(logprobs[rows], distance[rows], typical_p[rows], num_tried)
+        limits[rows] = found
+        rows = rows[~covered]
+        if not len(rows):
+            break
     return scores.masked_fill(distance > limits, -torch.inf)
 
 
@@ -35,5 +43,4 @@ def _limit(
     closest = torch.topk(distance, num_closest, dim=1, largest=False)
     reached = logprobs.gather(1, closest.indices).exp().cumsum(dim=1)
     last = (reached < typical_p[:, None]).sum(dim=1, keepdim=True)
-    covered = (reached[:, -1] >= typical_p) | (num_closest == distance.shape[1])
-    return closest.values.gather(1, last.clamp(max=num_closest - 1)), covered
+    return closest.values.gather(1, last.clamp(max=num_closest - 1)), reached[:, -1] >= typical_p

@@ -6,7 +6,7 @@ from decoding import chooser
 from decoding.base import Draw
 from decoding.chooser import RowAsk, find_candidates
 from decoding.params import Processing
-from decoding.processors.shortlist import MOST_KEPT, shortlist_size
+from decoding.processors.shortlist import MOST_KEPT, shortlist_kind
 from tests.decoding.rows import FixedRow, random_logits
 
 VOCAB_SIZE = 3000
@@ -16,6 +16,17 @@ PROCESSINGS = [
     Processing(top_k=50, temperature=0.3),
     Processing(top_k=7, temperature=2.5, min_p=0.05),
     Processing(top_k=MOST_KEPT, top_p=0.5, typical_p=0.9),
+    Processing(top_p=0.6),
+    Processing(top_p=0.95, temperature=1.7),
+    Processing(min_p=0.05, xtc_probability=0.5, dynatemp_range=0.4),
+    Processing(typical_p=0.4),
+    Processing(typical_p=0.9, temperature=0.6, min_p=0.01),
+    Processing(epsilon_cutoff=0.004),
+    Processing(eta_cutoff=0.004, temperature=0.8),
+    Processing(top_n_sigma=1.5, top_k=7),
+    Processing(top_h=0.5),
+    Processing(mirostat=1, mirostat_mu=6.0),
+    Processing(mirostat=2, mirostat_mu=6.0, temperature=1.2),
 ]
 
 
@@ -26,7 +37,7 @@ def ask(processing, *, count=3):
 
 def without_shortlist(monkeypatch, logits, asked):
     with monkeypatch.context() as patch:
-        patch.setattr(chooser, "shortlist_size", lambda _processing: 0)
+        patch.setattr(chooser, "shortlist_kind", lambda _processing: None)
         return find_candidates(logits, asked)
 
 
@@ -66,9 +77,10 @@ def test_a_row_gets_the_same_bits_whatever_its_neighbours_do():
 
 
 def test_rows_that_keep_many_tokens_have_no_shortlist():
-    assert shortlist_size(Processing()) == 0
-    assert shortlist_size(Processing(top_k=9, top_n_sigma=1.0)) == 0, "drops tokens before top-k"
-    assert shortlist_size(Processing(top_k=9, dynatemp_range=0.5)) == 0, "looks at all tokens"
-    assert shortlist_size(Processing(top_k=9, samplers=("top_p", "top_k"))) == 0, "another order"
-    assert shortlist_size(Processing(top_k=MOST_KEPT + 1)) == 0
-    assert shortlist_size(Processing(top_k=MOST_KEPT)) == MOST_KEPT
+    assert shortlist_kind(Processing()) is None
+    assert shortlist_kind(Processing(temperature=0.5, dynatemp_range=0.1)) is None, "drops nothing"
+    assert shortlist_kind(Processing(xtc_probability=0.5)) is None, "keeps the unlikely"
+    assert shortlist_kind(Processing(top_p=0.9, dynatemp_range=0.5)) is None, "scaled by all tokens"
+    assert shortlist_kind(Processing(top_k=9, samplers=("top_p", "top_k"))) is None, "another order"
+    assert shortlist_kind(Processing(top_k=MOST_KEPT + 1)) is None
+    assert shortlist_kind(Processing(top_k=MOST_KEPT)) is not None
