@@ -119,26 +119,43 @@ def _look_up(logits: Tensor, summary: Summary) -> _Taken:
     return _Taken(summary.best, scores, torch.isfinite(scores).flatten())
 
 
-def _take(logits: Tensor, normaliser: Tensor, asked: Sequence[RowAsk]) -> _Taken:
-    """All of `asked` are of one kind. Best is ranked by processed log-probability."""
-    is_ranked = isinstance(asked[0].ask, Best | DrawDistinct)
-    if is_ranked:
+def is_ranked(ask: Ask) -> bool:
+    """Whether its candidates' scores are added up and compared between rows."""
+    return isinstance(ask, Best | DrawDistinct)
+
+
+def adjusted_scores(logits: Tensor, normaliser: Tensor, asked: Sequence[RowAsk]) -> Tensor:
+    """What the requests make of the scores of their rows, before the strategies' own filters.
+
+    Either all rows are ranked, by log-probabilities, or none is.
+    """
+    if is_ranked(asked[0].ask):
         logits, normaliser = logits - normaliser, torch.zeros_like(normaliser)
     scores = adjust(
         apply_guidance(logits, normaliser, [entry.guidance for entry in asked]),
         [entry.row for entry in asked],
         [entry.adjuster for entry in asked],
     )
-    scores = apply_token_mask(scores, [entry.allowed for entry in asked])
+    return apply_token_mask(scores, [entry.allowed for entry in asked])
+
+
+def filterings(asked: Sequence[RowAsk]) -> list[Filtering]:
+    """What each row asks of the filters, and where."""
+    return [Filtering(entry.ask.processing, _place(entry)) for entry in asked]
+
+
+def _take(logits: Tensor, normaliser: Tensor, asked: Sequence[RowAsk]) -> _Taken:
+    """All of `asked` are of one kind."""
+    scores = adjusted_scores(logits, normaliser, asked)
     if isinstance(asked[0].ask, Draw):
         if shortlist_size(asked[0].ask.processing):
             return _draw_from_shortlist(scores, asked)
-        return _draw(apply_filters(scores, _filterings(asked)), asked)
+        return _draw(apply_filters(scores, filterings(asked)), asked)
     if isinstance(asked[0].ask, DrawDistinct) and shortlist_size(asked[0].ask.processing):
-        shortlist = find_shortlist(scores, _filterings(asked))
+        shortlist = find_shortlist(scores, filterings(asked))
         if shortlist.is_complete.all():
             return _draw_distinct(shortlist.scores, asked, shortlist.token_ids)
-    scores = apply_filters(scores, _filterings(asked))
+    scores = apply_filters(scores, filterings(asked))
     if isinstance(asked[0].ask, DrawDistinct):
         return _draw_distinct(scores, asked)
     is_usable = torch.isfinite(scores.amax(dim=1))
@@ -173,13 +190,13 @@ def _best(scores: Tensor, ask: Best) -> Tensor:
 
 def _draw_from_shortlist(scores: Tensor, asked: Sequence[RowAsk]) -> _Taken:
     """Draw for rows that keep a few best tokens: only these are sorted, summed and drawn from."""
-    filterings = _filterings(asked)
-    shortlist = find_shortlist(scores, filterings)
+    wanted = filterings(asked)
+    shortlist = find_shortlist(scores, wanted)
     taken = _draw(shortlist.scores, asked)
     token_ids = shortlist.token_ids.gather(1, taken.token_ids)
     for at in (~shortlist.is_complete).nonzero().flatten().tolist():
         one = slice(at, at + 1)
-        whole = _draw(apply_filters(scores[one], filterings[one]), asked[one])
+        whole = _draw(apply_filters(scores[one], wanted[one]), asked[one])
         token_ids[one], taken.scores[one] = whole.token_ids, whole.scores
         taken.is_usable[one] = whole.is_usable
     return _Taken(token_ids, taken.scores, taken.is_usable)
@@ -190,10 +207,6 @@ def _draw(scores: Tensor, asked: Sequence[RowAsk]) -> _Taken:
     is_usable = torch.isfinite(scores.amax(dim=1))
     drawn = draw_tokens(_usable(scores, is_usable), [_uniforms(entry) for entry in asked])
     return _Taken(drawn.token_ids, drawn.logprobs, is_usable)
-
-
-def _filterings(asked: Sequence[RowAsk]) -> list[Filtering]:
-    return [Filtering(entry.ask.processing, _place(entry)) for entry in asked]
 
 
 def _place(entry: RowAsk) -> tuple[int, int, int]:

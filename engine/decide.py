@@ -18,6 +18,7 @@ from decoding.base import (
     Emission,
     Hypothesis,
 )
+from decoding.considered import Verdict
 from decoding.errors import InvalidParameter
 from engine.errors import ConstraintNotMet, DecodingFailed
 from engine.sequence import Group
@@ -48,6 +49,7 @@ def decide(
     try:
         decision = group.decoder.advance(group.rows if rows is None else rows, found)
         _check_decision(group, decision, vocab_size, len(found))
+        _check_verdicts(decision, len(found))
         if decision.live:
             num_live = len(decision.live)
             group.ask = checked_ask(group.decoder.ask, num_rows=num_live, vocab_size=vocab_size)
@@ -95,6 +97,12 @@ def _check_decision(group: Group, decision: Decision, vocab_size: int, num_rows:
         )
         for result in decision.results:
             _require(isinstance(result, Hypothesis), "{!r} is no hypothesis", result)
+
+
+def _check_verdicts(decision: Decision, num_rows: int) -> None:
+    for verdict in decision.verdicts or ():
+        _require(isinstance(verdict, Verdict), "{!r} is no verdict", verdict)
+        _require(_is_below(verdict.parent, num_rows), "row {} does not exist", verdict.parent)
 
 
 def _is_below(number: int, bound: int) -> bool:

@@ -44,14 +44,12 @@ def decide_ahead(
     rows = list(range(len(group.rows)))
     num_accepted = 0
     while rows:
-        decision = decide(
-            group,
-            [found[at][num_accepted] for at in rows],
-            vocab_size,
-            [run.rows[at] for at in rows],
-        )
+        shown, offered = [run.rows[at] for at in rows], [found[at][num_accepted] for at in rows]
+        decision = decide(group, offered, vocab_size, shown)
         if isinstance(decision, DecodingFailed):
             return decision
+        if group.tracer is not None:
+            group.tracer.note_ahead(shown, offered, decision, at=rows, num_ahead=num_accepted)
         rows = run.take(rows, decision, num_accepted)
         num_accepted += 1
     return run.decision
