@@ -14,7 +14,7 @@ from decoding.considered import Considered, Outcome, Outlook, Verdict
 from engine.trace import Trace, TracedCandidate, TraceOptions
 from engine.trace_tree import Node, build_trace
 
-MAX_CANDIDATES = 20_000  # of a trace; the place at which they become so many is the last
+MAX_CANDIDATES = 10_000  # of a trace; the place at which they become so many is the last
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from decoding.constrained_beam import ConstrainedBeam
 from decoding.diverse_beam import DiverseBeam
 from decoding.registry import STRATEGIES
 from decoding.sample import Sample
-from engine import tracer
+from engine import observe, tracer
 from engine.messages import GenerationRequest, NegativePrompt, RequestFinished
 from engine.prompt_lookup import PromptLookup
 from engine.trace import Trace, TraceNode, TraceOptions
@@ -214,9 +214,18 @@ def test_forbidden_tokens_are_shown_as_dropped(strategy: Strategy) -> None:
     assert all(each.outcome is Outcome.FILTERED for each in odd)
 
 
-def test_nobody_who_did_not_ask_gets_one() -> None:
-    run = run_alone(build_engine(HashRunner()), build_request("r"))
-    assert run.finished["r"].trace is None
+@pytest.mark.parametrize("strategy", WAYS, ids=lambda each: each.name)
+def test_who_does_not_ask_pays_nothing(strategy: Strategy, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("computed for nobody")
+
+    monkeypatch.setattr(observe, "consider", refuse)
+    engine = build_engine(HashRunner(), max_rows=12)
+    assert not engine.add(traced(strategy, trace=None))
+    while engine.has_work:
+        events = engine.step()
+    assert isinstance(events[-1], RequestFinished)
+    assert events[-1].trace is None
 
 
 @pytest.mark.parametrize("strategy", WAYS, ids=lambda each: each.name)
