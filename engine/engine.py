@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from decoding.base import Candidate, Decision, Hypothesis, has_independent_rows
+from decoding.base import Decision, Hypothesis, has_independent_rows
 from decoding.errors import InvalidParameter
 from decoding.logits import Logits
 from engine.choose import Found, find_for_groups
@@ -208,7 +208,7 @@ class Engine:
         vocab_size = self._runner.vocab_size
         num_drafts = sum(len(row.draft_ids) for row in group.rows)
         if not num_drafts:
-            return _decide_all(group, [first for (first,) in found], vocab_size)
+            return decide(group, [first for (first,) in found], vocab_size)
         decision = decide_ahead(group, found, vocab_size)
         self._totals.num_draft_tokens += num_drafts
         if isinstance(decision, Decision):
@@ -302,16 +302,6 @@ class _Totals:
     num_cancellations: int = 0
     num_failures: int = 0
     forward_seconds: float = 0.0
-
-
-def _decide_all(
-    group: Group, found: Sequence[Sequence[Candidate]], vocab_size: int
-) -> Decision | DecodingFailed:
-    """The decision of a group without drafts, followed by whoever looks."""
-    decision = decide(group, found, vocab_size)
-    if group.tracer is not None and isinstance(decision, Decision):
-        group.tracer.note(group.rows, found, decision)
-    return decision
 
 
 def _failed(group: Group, error: EngineError) -> RequestFailed:

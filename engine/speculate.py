@@ -14,6 +14,7 @@ from engine.decide import decide
 from engine.errors import DecodingFailed
 from engine.sequence import Group
 from engine.sequence import Sequence as Row
+from engine.shown import Shown
 
 
 @dataclass(slots=True)
@@ -44,12 +45,14 @@ def decide_ahead(
     rows = list(range(len(group.rows)))
     num_accepted = 0
     while rows:
-        shown, offered = [run.rows[at] for at in rows], [found[at][num_accepted] for at in rows]
-        decision = decide(group, offered, vocab_size, shown)
+        decision = decide(
+            group,
+            [found[at][num_accepted] for at in rows],
+            vocab_size,
+            Shown([run.rows[at] for at in rows], rows, num_accepted),
+        )
         if isinstance(decision, DecodingFailed):
             return decision
-        if group.tracer is not None:
-            group.tracer.note_ahead(shown, offered, decision, at=rows, num_ahead=num_accepted)
         rows = run.take(rows, decision, num_accepted)
         num_accepted += 1
     return run.decision

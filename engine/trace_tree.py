@@ -80,7 +80,8 @@ def _ends(nodes: list[Node], results: Sequence[Hypothesis]) -> list[Node]:
 
 def _late_end(parent: Node, result: Hypothesis) -> Node:
     """The end of a sequence whose strategy did not tell of it when it came."""
-    token_id, logprob, processed = result.token_ids[-1], result.logprobs[-1], -math.inf
+    token_id, processed = result.token_ids[-1], -math.inf
+    *_, logprob = (-math.inf, *result.logprobs)
     for at, each in enumerate(parent.candidates):
         if each.token_id == token_id:
             parent.candidates[at] = replace(each, outcome=Outcome.FINISHED)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from decoding.base import Candidate, Decision, DecodingRow, FinishReason, Hypothesis, Task
 from decoding.considered import Considered, Outcome, Outlook, Verdict
+from engine.shown import Shown
 from engine.trace import Trace, TracedCandidate, TraceOptions
 from engine.trace_tree import Node, build_trace
 
@@ -70,31 +71,27 @@ class Tracer:
 
     def note(
         self,
-        rows: Sequence[DecodingRow],
-        found: Sequence[Sequence[Candidate]],
         decision: Decision,
+        found: Sequence[Sequence[Candidate]],
+        rows: Sequence[DecodingRow],
+        shown: Shown | None,
     ) -> None:
-        """The step's decision about all rows; those that go on are the rows of the next step."""
-        if self.is_open:
-            places = self._places(rows, found, range(len(rows)), num_ahead=0)
-            self._heads = dict(enumerate(self._grow(places, decision)))
+        """A decision about all rows of the step, or about those `shown`.
 
-    def note_ahead(
-        self,
-        rows: Sequence[DecodingRow],
-        found: Sequence[Sequence[Candidate]],
-        decision: Decision,
-        *,
-        at: Sequence[int],
-        num_ahead: int,
-    ) -> None:
-        """A decision about some of the step's rows after so many drafts; each keeps its place."""
-        if self.is_open:
-            grown = self._grow(self._places(rows, found, at, num_ahead), decision)
-            for each in at:
-                del self._heads[each]
-            for child, node in zip(decision.live, grown, strict=True):
-                self._heads[at[child.parent]] = node
+        All rows: those that go on are the next step's, in their order. Others keep their places.
+        """
+        if not self.is_open:
+            return
+        at = range(len(rows)) if shown is None else shown.at
+        places = self._places(rows, found, at, 0 if shown is None else shown.num_drafts)
+        grown = self._grow(places, decision)
+        if shown is None:
+            self._heads = dict(enumerate(grown))
+            return
+        for each in at:
+            del self._heads[each]
+        for child, node in zip(decision.live, grown, strict=True):
+            self._heads[at[child.parent]] = node
 
     def trace(self, results: Sequence[Hypothesis]) -> Trace:
         """All of it, when the request has ended with these sequences."""
@@ -105,10 +102,10 @@ class Tracer:
         rows: Sequence[DecodingRow],
         found: Sequence[Sequence[Candidate]],
         at: Sequence[int],
-        num_ahead: int,
+        num_drafts: int,
     ) -> list[_Place]:
         return [
-            _Place(row, candidates, self._outlooks[each][num_ahead], self._heads[each])
+            _Place(row, candidates, self._outlooks[each][num_drafts], self._heads[each])
             for row, candidates, each in zip(rows, found, at, strict=True)
         ]
 
