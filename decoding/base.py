@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, Protocol, runtime_checkable
 
+from decoding.considered import Verdict
 from decoding.params import Processing
 
 StopCheck = Callable[[Sequence[int]], bool]
@@ -174,6 +175,7 @@ class Continuation:
     logprob: float
     index: int  # the sequence index the continued row carries
     before: tuple[tuple[int, float], ...] = ()  # tokens in between, with log-probabilities: drafts
+    score: float | None = None  # of the whole sequence, to be shown; None: summed up from outside
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,6 +208,7 @@ class Decision:
     live: tuple[Continuation, ...] = ()
     emissions: tuple[Emission, ...] = ()
     results: tuple[Hypothesis, ...] = field(default=())
+    verdicts: tuple[Verdict, ...] | None = None  # why candidates end here; None: does not tell
 
 
 class Decoder(Protocol):

@@ -46,9 +46,4 @@ class BeamDecoder:
         """Extend the live beams by one token, retire those that end, stop when nothing can win."""
         search = self._search
         live = search.settle(search.extend(rows, search.best(search.reaches(found))))
-        if not live:
-            return self._stream.finish(search.finished)
-        return Decision(
-            live=tuple(extension.continuation(rank) for rank, extension in enumerate(live)),
-            emissions=self._stream.agreed(live, search.finished),
-        )
+        return self._stream.decision(live, search.finished, search.verdicts)

@@ -54,12 +54,7 @@ class BeamSampleDecoder:
         search = self._search
         drawn = search.best(search.reaches(found), by=_order_of_draws)
         live = search.settle(search.extend(rows, drawn))
-        if not live:
-            return self._stream.finish(search.finished)
-        return Decision(
-            live=tuple(extension.continuation(rank) for rank, extension in enumerate(live)),
-            emissions=self._stream.agreed(live, search.finished),
-        )
+        return self._stream.decision(live, search.finished, search.verdicts)
 
 
 def _order_of_draws(reach: Reach) -> float:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from decoding.base import Candidate, Continuation, DecodingRow, FinishReason, Hypothesis, Task
 from decoding.beam_strategy import BeamStrategy
+from decoding.considered import Outcome, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +23,21 @@ class Reach:
     candidate: Candidate
     score: float  # summed processed log-probabilities, not length-penalised
 
+    def verdict(self, outcome: Outcome, final_score: float | None = None) -> Verdict:
+        """Why it does not go on."""
+        return Verdict(
+            parent=self.parent,
+            token_id=self.candidate.token_id,
+            outcome=outcome,
+            score=self.score,
+            final_score=final_score,
+        )
+
 
 @dataclass(frozen=True, slots=True)
-class Extension:
+class Extension(Reach):
     """A live beam and one more token."""
 
-    parent: int
-    candidate: Candidate
-    score: float
     generated_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     finish_reason: FinishReason | None
@@ -41,6 +49,7 @@ class Extension:
             token_id=self.candidate.token_id,
             logprob=self.candidate.logprob,
             index=index,
+            score=self.score,
         )
 
 
@@ -55,6 +64,7 @@ class BeamSearch:
         self.num_kept = max(2, 1 + len(task.eos_token_ids)) * width
         self._scores: tuple[float, ...] = (0.0,)  # of the live rows, in row order
         self.finished: list[Hypothesis] = []  # best first, at most `width`
+        self.verdicts: list[Verdict] = []  # of this step: why some do not go on
 
     def reaches(self, found: Sequence[Sequence[Candidate]]) -> Iterable[Reach]:
         """Every beam with every candidate that is not ruled out, beam by beam."""
@@ -73,7 +83,8 @@ class BeamSearch:
         return sorted(reaches, key=lambda reach: -order(reach))[: self.num_kept]
 
     def extend(self, rows: Sequence[DecodingRow], reaches: Iterable[Reach]) -> list[Extension]:
-        """What the beams become, in the same order; ended ones know why."""
+        """What the beams become, in the same order; ended ones know why. Begins a step."""
+        self.verdicts = []
         return [self._extension(rows[reach.parent], reach) for reach in reaches]
 
     def settle(self, kept: Sequence[Extension]) -> list[Extension]:
@@ -82,18 +93,30 @@ class BeamSearch:
         Returns the live beams, best first; none if the search is over.
         """
         self.retire(kept[: self._width])
+        self.give_up(each for each in kept[self._width :] if each.finish_reason is not None)
         live = [extension for extension in kept if extension.finish_reason is None]
         return self.go_on(sorted(live, key=lambda extension: -extension.score)[: self._width])
 
     def retire(self, extensions: Iterable[Extension]) -> None:
         """Finish those that ended; of all finished ones, the best `width` stay."""
-        self.finished += [self._hypothesis(each) for each in extensions if each.finish_reason]
+        for each in extensions:
+            if each.finish_reason is not None:
+                hypothesis = self._hypothesis(each)
+                self.finished.append(hypothesis)
+                self.verdicts.append(each.verdict(Outcome.FINISHED, hypothesis.score))
         self.finished.sort(key=descending_score)
         del self.finished[self._width :]
+
+    def give_up(
+        self, extensions: Iterable[Extension], why: Outcome = Outcome.ENDED_TOO_LOW
+    ) -> None:
+        """Tell why these neither finish nor go on."""
+        self.verdicts += [each.verdict(why) for each in extensions]
 
     def go_on(self, live: list[Extension]) -> list[Extension]:
         """Continue with these, best first, or with none of them if they cannot win any more."""
         if not live or not self._can_improve(live[0]):
+            self.give_up(live, Outcome.HOPELESS)
             return []
         self._scores = tuple(extension.score for extension in live)
         return live

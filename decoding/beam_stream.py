@@ -4,10 +4,11 @@ Used by the decoders of the beam strategies. Tokens once sent are never taken ba
 several sequences asked for, whose order is open until the end, nothing is sent before it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from decoding.base import Decision, Emission, Hypothesis
 from decoding.beam_search import Extension
+from decoding.considered import Verdict
 
 
 class BeamStream:
@@ -17,7 +18,22 @@ class BeamStream:
         self._num_results = num_results
         self._num_sent = 0
 
-    def agreed(
+    def decision(
+        self,
+        live: Sequence[Extension],
+        finished: Sequence[Hypothesis],
+        verdicts: Iterable[Verdict],
+    ) -> Decision:
+        """What a step of the search says: go on with `live`, or end with the best of `finished`."""
+        if not live:
+            return self._end(finished, verdicts)
+        return Decision(
+            live=tuple(extension.continuation(index) for index, extension in enumerate(live)),
+            emissions=self._agreed(live, finished),
+            verdicts=tuple(verdicts),
+        )
+
+    def _agreed(
         self, live: Sequence[Extension], finished: Sequence[Hypothesis]
     ) -> tuple[Emission, ...]:
         """Tokens that every sequence still able to win starts with, not sent before."""
@@ -32,7 +48,7 @@ class BeamStream:
         self._num_sent = end
         return (Emission(index=0, token_ids=new, logprobs=live[0].logprobs[first:end]),)
 
-    def finish(self, ranked: Sequence[Hypothesis]) -> Decision:
+    def _end(self, ranked: Sequence[Hypothesis], verdicts: Iterable[Verdict]) -> Decision:
         """The end: the best of the finished sequences, and what was not sent of them yet."""
         results = tuple(ranked[: self._num_results])
         emissions = []
@@ -45,7 +61,7 @@ class BeamStream:
                     logprobs=result.logprobs[first:],
                 )
             )
-        return Decision(emissions=tuple(emissions), results=results)
+        return Decision(emissions=tuple(emissions), results=results, verdicts=tuple(verdicts))
 
 
 def _common_prefix_length(sequences: Sequence[tuple[int, ...]]) -> int:

@@ -98,7 +98,7 @@ def _kind(entry: RowAsk) -> tuple[object, ...]:
     is_draw = isinstance(ask, Draw | DrawDistinct)
     shortlist = shortlist_kind(ask.processing) if is_draw else None
     filters = signature(ask.processing) if shortlist is None else shortlist
-    is_late = isinstance(ask, Best | DrawDistinct) and not is_scaled(ask.processing)
+    is_late = is_ranked(ask) and not is_scaled(ask.processing)
     return (type(ask), count, also, _is_as_said(entry), is_late, filters)
 
 
@@ -120,14 +120,38 @@ def _look_up(whole: Whole, best: Tensor) -> _Taken:
     return _Taken(best, scores, torch.isfinite(scores).flatten())
 
 
+def is_ranked(ask: Ask) -> bool:
+    """Whether its candidates' scores are added up and compared between rows."""
+    return isinstance(ask, Best | DrawDistinct)
+
+
+def adjusted_scores(logits: Tensor, normaliser: Tensor, asked: Sequence[RowAsk]) -> Tensor:
+    """What the requests make of the scores of their rows, before the strategies' own filters.
+
+    Either all rows are ranked, by log-probabilities, or none is.
+    """
+    if is_ranked(asked[0].ask):
+        logits, normaliser = logits - normaliser, torch.zeros_like(normaliser)
+    scores = adjust(
+        apply_guidance(logits, normaliser, [entry.guidance for entry in asked]),
+        [entry.row for entry in asked],
+        [entry.adjuster for entry in asked],
+    )
+    return apply_token_mask(scores, [entry.allowed for entry in asked])
+
+
+def filterings(asked: Sequence[RowAsk]) -> list[Filtering]:
+    """What each row asks of the filters, and where."""
+    return [Filtering(entry.ask.processing, _place(entry)) for entry in asked]
+
+
 def _take(whole: Whole, asked: Sequence[RowAsk]) -> _Taken:
-    """All of `asked` are of one kind. Best is ranked by processed log-probability."""
+    """All of `asked` are of one kind."""
     ask = asked[0].ask
-    is_ranked = isinstance(ask, Best | DrawDistinct)
-    is_late = is_ranked and _is_as_said(asked[0]) and not is_scaled(ask.processing)
-    adjusted = whole if is_late or not is_ranked else Whole(whole.scores - whole.normaliser)
-    if not _is_as_said(asked[0]):
-        adjusted = Whole(_adjust(adjusted, asked))
+    is_late = is_ranked(ask) and _is_as_said(asked[0]) and not is_scaled(ask.processing)
+    adjusted = whole
+    if not _is_as_said(asked[0]) or (is_ranked(ask) and not is_late):
+        adjusted = Whole(adjusted_scores(whole.scores, whole.normaliser, asked))
     if isinstance(ask, Draw | DrawDistinct):
         taken = _draw_any(adjusted, asked)
     else:
@@ -137,18 +161,11 @@ def _take(whole: Whole, asked: Sequence[RowAsk]) -> _Taken:
     return taken
 
 
-def _adjust(whole: Whole, asked: Sequence[RowAsk]) -> Tensor:
-    """What guidance, the requests' adjustments and their grammars leave of the scores."""
-    scores = apply_guidance(whole.scores, whole.normaliser, [entry.guidance for entry in asked])
-    scores = adjust(scores, [entry.row for entry in asked], [entry.adjuster for entry in asked])
-    return apply_token_mask(scores, [entry.allowed for entry in asked])
-
-
 def _take_best(whole: Whole, asked: Sequence[RowAsk]) -> _Taken:
     """The best tokens by processed score."""
     ask = asked[0].ask
     if ask.processing != _NOTHING:
-        whole = Whole(apply_filters(whole.scores, _filterings(asked)))
+        whole = Whole(apply_filters(whole.scores, filterings(asked)))
     if isinstance(ask, Best):
         token_ids = whole.best_tokens(ask.count)
     else:
@@ -165,15 +182,15 @@ def _take_best(whole: Whole, asked: Sequence[RowAsk]) -> _Taken:
 
 def _draw_any(whole: Whole, asked: Sequence[RowAsk]) -> _Taken:
     """Draw from rows of one kind, by their shortlists if they have any."""
-    filterings = _filterings(asked)
+    wanted = filterings(asked)
     draw = _draw_distinct if isinstance(asked[0].ask, DrawDistinct) else _draw
     if shortlist_kind(asked[0].ask.processing) is None:
-        return draw(apply_filters(whole.scores, filterings), asked)
-    shortlist = find_shortlist(whole, filterings)
+        return draw(apply_filters(whole.scores, wanted), asked)
+    shortlist = find_shortlist(whole, wanted)
     taken = draw(shortlist.scores, asked, shortlist.token_ids)
     rest = (~shortlist.is_complete).nonzero().flatten().tolist()
     if rest:
-        kept = keep_whole(whole.of_rows(rest), [filterings[at] for at in rest])
+        kept = keep_whole(whole.of_rows(rest), [wanted[at] for at in rest])
         taken.put(rest, draw(kept, [asked[at] for at in rest]))
     return taken
 
@@ -197,10 +214,6 @@ def _draw_distinct(
     keys = [_stream_key(entry) for entry in asked]
     drawn = draw_distinct(_usable(scores, is_usable), keys, ask.count, token_ids)
     return _Taken(drawn.token_ids, drawn.scores, is_usable, drawn.noise)
-
-
-def _filterings(asked: Sequence[RowAsk]) -> list[Filtering]:
-    return [Filtering(entry.ask.processing, _place(entry)) for entry in asked]
 
 
 def _place(entry: RowAsk) -> tuple[int, int, int]:

@@ -20,6 +20,7 @@ from decoding.base import Best, Candidate, Decision, DecodingRow, FinishReason, 
 from decoding.beam_search import BeamSearch, Extension
 from decoding.beam_strategy import BeamStrategy
 from decoding.beam_stream import BeamStream
+from decoding.considered import Outcome
 from decoding.errors import InvalidParameter
 from decoding.params import Processing
 from decoding.phrase_progress import Phrases, PhraseTracker, Progress
@@ -109,19 +110,15 @@ class ConstrainedBeamDecoder:
             raise InvalidParameter(
                 "force_words", "the request's other rules leave no way to them; change one of both"
             )
-        search.retire(
-            step.extension for step in self._best(steps) if step.extension.finish_reason is not None
-        )
+        best, others = self._ranked(steps)
+        search.retire(step.extension for step in best)
+        search.give_up(step.extension for step in others if step.extension.finish_reason)
         going_on = [step for step in steps if step.extension.finish_reason is None]
         chosen = _allocate(going_on, self._width)
         live = search.go_on([step.extension for step in chosen])
-        if not live:
-            return self._stream.finish(search.finished)
-        self._progress = [step.progress for step in chosen]
-        return Decision(
-            live=tuple(extension.continuation(rank) for rank, extension in enumerate(live)),
-            emissions=self._stream.agreed(live, search.finished),
-        )
+        if live:
+            self._progress = [step.progress for step in chosen]
+        return self._stream.decision(live, search.finished, search.verdicts)
 
     def _steps(self, extensions: Iterable[Extension]) -> Iterable["_Step"]:
         """Those that can still hold everything, or do so where they end.
@@ -132,20 +129,22 @@ class ConstrainedBeamDecoder:
             ids = extension.generated_ids
             before = self._progress[extension.parent]
             progress = self._tracker.after(before, ids)
-            if extension.finish_reason is FinishReason.STOP and not before.is_complete:
-                continue
+            is_cut = extension.finish_reason is FinishReason.STOP and not before.is_complete
             has_ended = extension.finish_reason not in (None, FinishReason.LENGTH)
             room = 0 if has_ended else self._task.max_new_tokens - len(ids)
-            if progress.num_missing <= room:
+            if is_cut or progress.num_missing > room:
+                self._search.give_up([extension], Outcome.WORDS_MISSING)
+            else:
                 yield _Step(extension, progress)
 
-    def _best(self, steps: Sequence["_Step"]) -> list["_Step"]:
-        """As many as there are beams: only these may finish, as in plain beam search.
+    def _ranked(self, steps: Sequence["_Step"]) -> tuple[list["_Step"], list["_Step"]]:
+        """As many as there are beams, and the others: only the first may finish, as in beam search.
 
         Those that are not complete do not count: they stand for no answer yet.
         """
         complete = [step for step in steps if step.progress.is_complete]
-        return sorted(complete, key=lambda step: -step.extension.score)[: self._width]
+        complete.sort(key=lambda step: -step.extension.score)
+        return complete[: self._width], complete[self._width :]
 
 
 @dataclass(frozen=True, slots=True)

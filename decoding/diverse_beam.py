@@ -19,6 +19,7 @@ from decoding.base import Best, Candidate, Decision, DecodingRow, Task
 from decoding.beam_search import BeamSearch, Extension, descending_score
 from decoding.beam_strategy import BeamStrategy
 from decoding.beam_stream import BeamStream
+from decoding.considered import Outcome, Verdict
 from decoding.errors import InvalidParameter
 from decoding.params import MAX_SEQUENCES, Processing
 
@@ -85,22 +86,20 @@ class DiverseBeamDecoder:
         """Extend the groups in order, each away from what those before chose."""
         chosen: Counter[int] = Counter()  # tokens that beams of the groups so far go on with
         live: list[Extension] = []
+        verdicts: list[Verdict] = []
         places = self._places()
         self._is_first = False
         for at, (search, place) in enumerate(zip(self._searches, places, strict=True)):
             going_on = self._advance_group(search, rows[place], found[place], chosen)
             chosen.update(each.candidate.token_id for each in going_on)
+            told = search.verdicts if rows[place] else []
             live += [replace(each, parent=each.parent + place.start) for each in going_on]
+            verdicts += [replace(each, parent=each.parent + place.start) for each in told]
             self._sizes[at] = len(going_on)
         finished = sorted(
             (each for search in self._searches for each in search.finished), key=descending_score
         )
-        if not live:
-            return self._stream.finish(finished)
-        return Decision(
-            live=tuple(extension.continuation(index) for index, extension in enumerate(live)),
-            emissions=self._stream.agreed(live, finished),
-        )
+        return self._stream.decision(live, finished, verdicts)
 
     def _places(self) -> list[slice]:
         """Where each group's rows stand; in the first step all groups have the prompt's row."""
@@ -125,4 +124,9 @@ class DiverseBeamDecoder:
             ]
             for candidates in found
         ]
-        return search.settle(search.extend(rows, search.best(search.reaches(kept_apart))))
+        reaches = list(search.reaches(kept_apart))
+        best = search.best(reaches)
+        penalised = [each for each in reaches if self._penalty * chosen[each.candidate.token_id]]
+        live = search.settle(search.extend(rows, best))
+        search.verdicts += [each.verdict(Outcome.PENALISED) for each in penalised]
+        return live

@@ -17,7 +17,7 @@ from decoding.constraint import PackedTokens
 from decoding.logits import Logits, Summary
 from decoding.processors.guidance import Guidance
 from engine.errors import DecodingFailed
-from engine.observe import note_alternatives, note_prompt
+from engine.observe import note_alternatives, note_outlooks, note_prompt
 from engine.plan import Plan
 from engine.restrict import restrict
 from engine.sequence import Group
@@ -37,14 +37,16 @@ def find_for_groups(plan: Plan, said: Logits) -> list[Found | DecodingFailed]:
         restrict(group, chain(*rows)) for group, rows in zip(plan.stepping, places, strict=True)
     ]
     asked = [
-        each
+        entry
         for group, rows, tokens in zip(plan.stepping, places, allowed, strict=True)
-        for each in _row_asks(group, rows, tokens, said.values, starts)
+        for entry in _row_asks(group, rows, tokens, said.values, starts)
     ]
     logits = _of_places(plan, said, starts)
-    candidates = iter(find_candidates(logits.values, asked, logits.summary) if asked else ())
+    candidates = find_candidates(logits.values, asked, logits.summary) if asked else []
     note_alternatives(plan, places, logits.values)
-    found = [[[next(candidates) for _ in row] for row in rows] for rows in places]
+    note_outlooks(plan, places, logits.values, asked, candidates)
+    each = iter(candidates)
+    found = [[[next(each) for _ in row] for row in rows] for rows in places]
     return [
         tokens if isinstance(tokens, DecodingFailed) else of_group
         for tokens, of_group in zip(allowed, found, strict=True)

@@ -14,13 +14,14 @@ from decoding.base import (
     Candidate,
     Continuation,
     Decision,
-    DecodingRow,
     Emission,
     Hypothesis,
 )
+from decoding.considered import Verdict
 from decoding.errors import InvalidParameter
 from engine.errors import ConstraintNotMet, DecodingFailed
 from engine.sequence import Group
+from engine.shown import Shown
 
 logger = logging.getLogger(__name__)
 
@@ -33,12 +34,12 @@ def decide(
     group: Group,
     found: Sequence[Sequence[Candidate]],
     vocab_size: int,
-    rows: Sequence[DecodingRow] | None = None,
+    shown: Shown | None = None,
 ) -> Decision | DecodingFailed:
     """Let the group's decoder continue it with the candidates `found` for each of its rows.
 
-    `rows` are given if they are not simply those of the group. Also asks the decoder what it wants
-    next, and notes it in the group.
+    Its rows are `shown` if they are not simply those of the group. Also asks the decoder what it
+    wants next, and notes it in the group; whoever traces the request is told what was decided.
     """
     strategy = group.request.strategy.name
     if not all(found):
@@ -46,11 +47,15 @@ def decide(
             "the scores of this request's next token are not finite, or its rules allow no token"
         )
     try:
-        decision = group.decoder.advance(group.rows if rows is None else rows, found)
+        rows = group.rows if shown is None else shown.rows
+        decision = group.decoder.advance(rows, found)
         _check_decision(group, decision, vocab_size, len(found))
+        _check_reasons(decision, len(found))
         if decision.live:
             num_live = len(decision.live)
             group.ask = checked_ask(group.decoder.ask, num_rows=num_live, vocab_size=vocab_size)
+        if group.tracer is not None:
+            group.tracer.note(decision, found, rows, shown)
     except InvalidParameter as error:
         return ConstraintNotMet(error.message, field=error.field)
     except Exception as error:
@@ -95,6 +100,19 @@ def _check_decision(group: Group, decision: Decision, vocab_size: int, num_rows:
         )
         for result in decision.results:
             _require(isinstance(result, Hypothesis), "{!r} is no hypothesis", result)
+            is_text = all(_is_below(token_id, vocab_size) for token_id in result.token_ids)
+            _require(is_text, "{!r} holds no tokens", result)
+
+
+def _check_reasons(decision: Decision, num_rows: int) -> None:
+    """What is told for those who look."""
+    scores = [child.score for child in decision.live]
+    for verdict in decision.verdicts or ():
+        _require(isinstance(verdict, Verdict), "{!r} is no verdict", verdict)
+        _require(_is_below(verdict.parent, num_rows), "row {} does not exist", verdict.parent)
+        scores += (verdict.score, verdict.final_score)
+    for score in scores:
+        _require(isinstance(score, float | None), "the score is {!r}", score)
 
 
 def _is_below(number: int, bound: int) -> bool:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from decoding.base import Decision, has_independent_rows
+from decoding.base import Decision, Hypothesis, has_independent_rows
 from decoding.errors import InvalidParameter
 from decoding.logits import Logits
 from engine.choose import Found, find_for_groups
@@ -249,20 +249,23 @@ class Engine:
                 )
             )
         if not decision.live:
-            timings = self._timings(group)
-            num_alternatives = group.request.num_alternatives
-            finished = RequestFinished(
-                request_id=request_id,
-                sequences=decision.results,
-                timings=timings,
-                alternatives=tuple(
-                    group.observed.alternatives_of(result.token_ids)
-                    for result in (decision.results if num_alternatives else ())
-                ),
-                prompt_scores=group.observed.prompt_scores,
-            )
-            events.append(finished)
+            events.append(self._finished(group, decision.results))
         return events
+
+    def _finished(self, group: Group, results: tuple[Hypothesis, ...]) -> RequestFinished:
+        """The answer, with whatever else its request asked to see."""
+        has_alternatives = group.request.num_alternatives > 0
+        return RequestFinished(
+            request_id=group.request.request_id,
+            sequences=results,
+            timings=self._timings(group),
+            alternatives=tuple(
+                group.observed.alternatives_of(result.token_ids)
+                for result in (results if has_alternatives else ())
+            ),
+            prompt_scores=group.observed.prompt_scores,
+            trace=None if group.tracer is None else group.tracer.trace(results),
+        )
 
     def _timings(self, group: Group) -> Timings:
         assert group.started_at is not None, "a group that chose was started"

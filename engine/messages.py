@@ -20,6 +20,7 @@ from decoding.base import (
 from decoding.constraint import TokenConstraint
 from engine.errors import EngineError
 from engine.prompt_lookup import PromptLookup
+from engine.trace import Trace, TraceOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,7 @@ class GenerationRequest:
     num_alternatives: int = 0  # most likely tokens to report at each generated place
     scored_from: int | None = None  # report log-probabilities of the prompt's tokens from here on
     num_prompt_alternatives: int = 0  # most likely tokens to report at each of these
+    trace: TraceOptions | None = None  # make its decode visible
     constraint: TokenConstraint | None = None  # this request's own, used by the engine alone
     cache_salt: str = ""  # prompts share cached prefixes only under the same salt
 
@@ -105,6 +107,7 @@ class RequestFinished:
     timings: Timings
     alternatives: tuple[tuple[Alternatives, ...], ...] = ()  # of each sequence's places, if asked
     prompt_scores: tuple[TokenScore, ...] = ()  # of the prompt's tokens, if asked
+    trace: Trace | None = None  # of the whole decode, if asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

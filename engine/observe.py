@@ -1,4 +1,4 @@
-"""Notes what requests asked to see, out of a step's logits, into their groups' `Observed`.
+"""Notes what requests asked to see, out of a step's logits, into their groups.
 
 Called by the engine once a step; costs nothing when nobody asked.
 """
@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from decoding.base import DecodingRow
+from decoding.base import Candidate, DecodingRow
+from decoding.chooser import RowAsk
 from decoding.token_scores import find_alternatives, score_tokens
+from decoding.tracing import consider
 from engine.plan import Plan
 
 
@@ -51,3 +53,26 @@ def note_alternatives(
     found = find_alternatives(logits[index], counts)
     for (_, group, place), alternatives in zip(wanted, found, strict=True):
         group.observed.note(place.generated_ids, alternatives)
+
+
+def note_outlooks(
+    plan: Plan,
+    places: Sequence[Sequence[Sequence[DecodingRow]]],
+    logits: Tensor,
+    asked: Sequence[RowAsk],
+    candidates: Sequence[Sequence[Candidate]],
+) -> None:
+    """What might follow at each place of the groups that are traced.
+
+    `logits` [places, vocab], `asked` and the `candidates` found are in the order of `places`.
+    """
+    if all(group.tracer is None for group in plan.stepping):
+        return
+    first = 0
+    for group, rows in zip(plan.stepping, places, strict=True):
+        here = slice(first, first + sum(map(len, rows)))
+        first = here.stop
+        if group.tracer is not None and group.tracer.is_open:
+            count = group.tracer.num_candidates
+            outlook = iter(consider(logits[here], asked[here], candidates[here], count))
+            group.tracer.consider([[next(outlook) for _ in row] for row in rows])

@@ -20,6 +20,7 @@ from engine.plan import Plan, PlannedRow, Scored
 from engine.prompt_lookup import PromptLookup
 from engine.sequence import Group, first_row, fork, num_reserved
 from engine.sequence import Sequence as Row
+from engine.tracer import Tracer
 
 MOST_SCORED_AT_ONCE = 64  # prompt tokens of a request a step: logits of each take much memory
 
@@ -57,6 +58,7 @@ class Scheduler:
             arrival=next(self._arrivals),
             submitted_at=self._clock(),
             rows=first_row(request, self._sequence_ids),
+            tracer=None if request.trace is None else Tracer(request.trace, task),
         )
         self.waiting.append(group)
 

@@ -12,6 +12,7 @@ from decoding.adjuster import Adjuster
 from decoding.base import Asks, Decoder
 from engine.messages import GenerationRequest
 from engine.observed import Observed
+from engine.tracer import Tracer
 
 
 @dataclass(slots=True, eq=False)
@@ -69,6 +70,7 @@ class Group:
     num_cached_tokens: int = 0
     num_preemptions: int = 0
     observed: Observed = field(default_factory=Observed)  # the engine writes it
+    tracer: Tracer | None = None  # the engine writes it; None: nobody looks
 
     @property
     def num_reserved_rows(self) -> int:

@@ -14,6 +14,7 @@ from engine.decide import decide
 from engine.errors import DecodingFailed
 from engine.sequence import Group
 from engine.sequence import Sequence as Row
+from engine.shown import Shown
 
 
 @dataclass(slots=True)
@@ -48,7 +49,7 @@ def decide_ahead(
             group,
             [found[at][num_accepted] for at in rows],
             vocab_size,
-            [run.rows[at] for at in rows],
+            Shown([run.rows[at] for at in rows], rows, num_accepted),
         )
         if isinstance(decision, DecodingFailed):
             return decision

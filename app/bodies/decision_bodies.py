@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Tag
 
-from app.bodies.schemas import ResponseModel
+from app.bodies.response_model import ResponseModel
 from app.bodies.strict_model import StrictModel
 
 MAX_QUESTIONS = 64

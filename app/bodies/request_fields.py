@@ -20,6 +20,7 @@ from pydantic_core import PydanticCustomError
 from app.bodies.adjustment_fields import AdjustmentFields
 from app.bodies.strict_model import StrictModel
 from app.bodies.structured_outputs import StructuredOutputs
+from app.bodies.trace_bodies import DetailsBody
 from app.text.codec import UNDECODABLE
 from app.text.request import Conversation, Message, TextRequest
 from decoding.base import Strategy
@@ -51,6 +52,10 @@ def _string_or_list(value: object) -> str:
     return "<list>" if isinstance(value, list) else "<string>"
 
 
+def _flag_or_object(value: object) -> str:
+    return "<object>" if isinstance(value, dict | DetailsBody) else "<flag>"
+
+
 # A bound on the length also makes Pydantic refuse lone surrogates, which no tokenizer takes.
 Text = Annotated[str, Field(max_length=MAX_TEXT_CHARACTERS)]
 Stop = Annotated[
@@ -68,6 +73,10 @@ StopOrList = Annotated[
     Annotated[Stop, Tag("<string>")]
     | Annotated[list[Stop], Field(max_length=MAX_STOPS), Tag("<list>")],
     Discriminator(_string_or_list),
+]
+DetailsOrFlag = Annotated[
+    Annotated[bool, Tag("<flag>")] | Annotated[DetailsBody, Tag("<object>")],
+    Discriminator(_flag_or_object),
 ]
 TokenCount = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
 
@@ -156,7 +165,11 @@ class GenerateBody(AdjustmentFields):
         description="true: refuse the request unless this server's runtime gives the same tokens "
         "and log-probabilities for the same request and seed, to the last bit, whatever else runs.",
     )
-    details: bool = Field(default=False, description="Add timings and tokens to the response.")
+    details: DetailsOrFlag = Field(
+        default=False,
+        description="Add timings and tokens to the response; as an object, also say what else: "
+        '`{"trace": true}` adds the decode itself, step by step.',
+    )
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_ALTERNATIVES)] = Field(
         default=0,
         description="Report so many of the most likely tokens at each generated place, with their "
@@ -229,10 +242,13 @@ class GenerateBody(AdjustmentFields):
             negative_prompt=self.negative_prompt,
             grammar=None if structure is None else structure.as_spec(),
             cache=self.cache,
-            details=self.details or self.top_logprobs > 0 or self.prompt_logprobs is not None,
+            details=self.details is not False
+            or self.top_logprobs > 0
+            or self.prompt_logprobs is not None,
             deterministic=self.deterministic,
             top_logprobs=self.top_logprobs,
             prompt_logprobs=self.prompt_logprobs,
+            trace=None if isinstance(self.details, bool) else self.details.as_options(),
         )
 
     def _lookup(self) -> PromptLookup | None:

@@ -6,19 +6,11 @@ Only routes and `answers.py` build these; inside, answers are `app.generation.co
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import Field, JsonValue
 
+from app.bodies.response_model import ResponseModel, is_absent
+from app.bodies.trace_bodies import TraceBody
 from decoding.base import FinishReason
-
-
-def _is_absent(value: object) -> bool:
-    return value is None
-
-
-class ResponseModel(BaseModel):
-    """Base of all response bodies."""
-
-    model_config = ConfigDict(frozen=True)
 
 
 class ErrorDetail(ResponseModel):
@@ -39,7 +31,7 @@ class ErrorResponse(ResponseModel):
     errors: list[ErrorDetail] | None = Field(
         default=None,
         description="All problems, at most ten, where there are several.",
-        exclude_if=_is_absent,
+        exclude_if=is_absent,
     )
 
 
@@ -53,7 +45,7 @@ class SequenceResult(ResponseModel):
     score: float | None = Field(
         default=None,
         description="Beams: summed log-probability over length to the power length_penalty.",
-        exclude_if=_is_absent,
+        exclude_if=is_absent,
     )
 
 
@@ -76,7 +68,7 @@ class ShownToken(ResponseModel):
     top_logprobs: list[LikelyToken] | None = Field(
         default=None,
         description="The most likely tokens at its place, best first, if they were asked for.",
-        exclude_if=_is_absent,
+        exclude_if=is_absent,
     )
 
 
@@ -95,7 +87,7 @@ class GenerationTimings(ResponseModel):
 
 
 class Details(ResponseModel):
-    """What `details: true` adds."""
+    """What `details` adds."""
 
     timings: GenerationTimings
     num_cached_prompt_tokens: int = Field(
@@ -106,7 +98,12 @@ class Details(ResponseModel):
     prompt_tokens: list[ShownToken] | None = Field(
         default=None,
         description="The prompt's tokens, if `prompt_logprobs` asked for them.",
-        exclude_if=_is_absent,
+        exclude_if=is_absent,
+    )
+    trace: TraceBody | None = Field(
+        default=None,
+        description='The decode, if `details: {"trace": true}` asked for it.',
+        exclude_if=is_absent,
     )
 
 
@@ -136,12 +133,12 @@ class GenerateResponse(ResponseModel):
         "same one a request with a seed can be repeated."
     )
     score: float | None = Field(
-        default=None, description="Beams: the score of the best one.", exclude_if=_is_absent
+        default=None, description="Beams: the score of the best one.", exclude_if=is_absent
     )
     sequences: list[SequenceResult] | None = Field(
-        default=None, description="All sequences, where there are several.", exclude_if=_is_absent
+        default=None, description="All sequences, where there are several.", exclude_if=is_absent
     )
-    details: Details | None = Field(default=None, exclude_if=_is_absent)
+    details: Details | None = Field(default=None, exclude_if=is_absent)
 
 
 class ListResponse(ResponseModel):

@@ -5,7 +5,8 @@ from typing import Annotated
 from pydantic import Field
 
 from app.bodies.request_fields import Text
-from app.bodies.schemas import ResponseModel, ShownToken
+from app.bodies.response_model import ResponseModel
+from app.bodies.schemas import ShownToken
 from app.bodies.strict_model import StrictModel
 
 MAX_CONTINUATIONS = 64

@@ -2,5 +2,6 @@
 
 Reading order: `generator` (the life of a request), `preparation` (checks and token ids), `flight`
 (one generation and all who wait for it), `completion`, `cache`, `event_router` (the engine's
-events), then `presentation` and `answers` (bodies), and `jobs` (answers fetched later).
+events), then `presentation` with `trace_presentation` and `answers` (bodies), and `jobs` (answers
+fetched later).
 """

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from decoding.base import Alternatives, FinishReason, TokenScore
 from engine.messages import Timings
+from engine.trace import Trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,7 @@ class Completed:
     seed: int
     timings: Timings
     prompt_scores: tuple[TokenScore, ...] = ()  # of its tokens but the first, if asked for
+    trace: Trace | None = None  # if asked for
 
     def as_chunks(self) -> list[Chunk]:
         """The answer as if it had come in one piece a sequence."""

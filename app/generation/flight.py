@@ -117,6 +117,7 @@ class Flight:
             seed=self.seed,
             timings=event.timings,
             prompt_scores=event.prompt_scores,
+            trace=event.trace,
         )
         self._on_end(self)
 

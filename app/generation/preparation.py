@@ -20,6 +20,7 @@ from decoding.adjustments import Adjustments
 from decoding.base import ChecksTask, PhrasesOf, Strategy, Task, has_independent_rows
 from decoding.constraint import TokenConstraint
 from engine.messages import EngineLimits, GenerationRequest, NegativePrompt
+from engine.trace import TraceOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,7 @@ class CacheKey:
     guidance: NegativePrompt | None
     top_logprobs: int
     prompt_logprobs: int | None
+    trace: TraceOptions | None
     seed: int | None  # None where it does not matter, or where any will do
 
 
@@ -89,6 +91,7 @@ class PreparedRequest:
             num_alternatives=self.request.top_logprobs,
             scored_from=None if self.request.prompt_logprobs is None else 1,
             num_prompt_alternatives=self.request.prompt_logprobs or 0,
+            trace=self.request.trace,
             constraint=self.constraint,
             phrases_of=self.phrases_of,
         )
@@ -296,6 +299,7 @@ class Preparer:
             guidance=guidance,
             top_logprobs=request.top_logprobs,
             prompt_logprobs=request.prompt_logprobs,
+            trace=request.trace,
             seed=None if strategy.is_deterministic else request.seed,
         )
 

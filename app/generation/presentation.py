@@ -22,6 +22,7 @@ from app.bodies.schemas import (
 from app.generation.completion import Completed, FinishedText
 from app.generation.flight import CacheOutcome, Subscription
 from app.generation.preparation import PreparedRequest, strategy_parameters
+from app.generation.trace_presentation import present_trace
 from app.text.adjustments import TextAdjustments
 from app.text.codec import TextCodec
 from app.text.grammar.spec import GrammarKind, GrammarSpec
@@ -78,6 +79,9 @@ class Presenter:
             num_preemptions=timings.num_preemptions,
             tokens=[self._tokens(sequence) for sequence in completed.sequences],
             prompt_tokens=self._prompt_tokens(prepared, completed),
+            trace=None
+            if completed.trace is None
+            else present_trace(completed.trace, self.codec.token_text),
         )
 
     def _tokens(self, sequence: FinishedText) -> list[ShownToken]:

@@ -9,6 +9,7 @@ from app.text.adjustments import NO_TEXT_ADJUSTMENTS, TextAdjustments
 from app.text.grammar.spec import GrammarSpec
 from decoding.base import Strategy
 from engine.prompt_lookup import PromptLookup
+from engine.trace import TraceOptions
 
 DEFAULT_NEW_TOKENS = 50
 
@@ -46,3 +47,4 @@ class TextRequest:
     details: bool = False
     top_logprobs: int = 0  # most likely tokens to report at each generated place
     prompt_logprobs: int | None = None  # the same at each place of the prompt; None: not scored
+    trace: TraceOptions | None = None  # make the decode visible

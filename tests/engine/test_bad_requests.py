@@ -17,6 +17,7 @@ from decoding.base import (
     MostLikely,
 )
 from decoding.beam import Beam
+from decoding.considered import Outcome, Verdict
 from decoding.errors import InvalidParameter
 from decoding.params import Processing
 from decoding.sample import Sample
@@ -66,6 +67,10 @@ def _always(answer: object) -> Callable[..., object]:
 
 def _emission(index: int = 0, token_ids: tuple[int, ...] | None = (1,)) -> Emission:
     return Emission(index=index, token_ids=token_ids, logprobs=(-1.0,))
+
+
+def _verdict(parent: int) -> Verdict:
+    return Verdict(parent=parent, token_id=1, outcome=Outcome.FINISHED)
 
 
 def _continue(*parents: int, token_id: float = 1, index: int = 0) -> Decision:
@@ -161,6 +166,10 @@ def test_logits_that_are_not_finite_end_their_own_request_only(
         (Decision(), "too few or many sequences"),
         (Decision(results=(HYPOTHESIS, HYPOTHESIS)), "too few or many sequences"),
         (Decision(results=("answer",)), "'answer' is no hypothesis"),
+        (Decision(results=(replace(HYPOTHESIS, token_ids=("a",)),)), "holds no tokens"),
+        (Decision(live=(replace(_continue(0).live[0], score="best"),)), "the score is 'best'"),
+        (replace(_continue(0), verdicts=("late",)), "'late' is no verdict"),
+        (replace(_continue(0), verdicts=(_verdict(parent=1),)), "row 1 does not exist"),
         (replace(_continue(0), emissions=None), ""),
         (replace(_continue(0), emissions=("token",)), "'token' is no emission"),
         (replace(_continue(0), emissions=(_emission(index=1),)), "index 1"),

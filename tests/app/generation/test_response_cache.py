@@ -29,6 +29,7 @@ def key(number, num_tokens=3):
         guidance=None,
         top_logprobs=0,
         prompt_logprobs=None,
+        trace=None,
         seed=None,
     )
 

@@ -181,6 +181,19 @@ async def watermark(service: Service, way: Way) -> None:
     assert sum(is_green) > 0.6 * len(is_green)
 
 
+async def trace(service: Service, way: Way) -> None:
+    plain = ids_of(await ask(service, way))
+    answer = await ask(service, way, details={"trace": True, "trace_candidates": 2})
+    tree = answer["details"]["trace"]
+    nodes = {node["id"]: node for step in tree["steps"] for node in step["nodes"]}
+    (at,), path = tree["sequences"], []
+    while nodes[at]["parent"] is not None:
+        path.append(nodes[at]["token"])
+        at = nodes[at]["parent"]
+    assert path[::-1] == ids_of(answer) == plain
+    assert not tree["truncated"]
+
+
 FEATURES: Mapping[str, Check] = {
     "stop strings": stop_strings,
     "streaming": streaming,
@@ -196,4 +209,5 @@ FEATURES: Mapping[str, Check] = {
     "speculation": speculation,
     "guidance": guidance,
     "watermark": watermark,
+    "trace": trace,
 }
