@@ -106,6 +106,9 @@ class DrawDistinct:
 class Best:
     """Ask for the `count` best tokens of each row by processed log-probability, best first.
 
+    Log-probabilities are processed as they are, to be added up and compared between rows; where
+    `is_share` is true scores are those of a draw: logits are processed, and what is left sums to 1.
+
     The tokens `also` are looked up besides, and come after them in the order given, whether or not
     they are among the best.
     """
@@ -113,6 +116,7 @@ class Best:
     processing: Processing
     count: int
     also: tuple[int, ...] = ()
+    is_share: bool = False
 
     def __post_init__(self) -> None:
         _check_ask(self.processing, self.count)
@@ -164,6 +168,13 @@ class DecodingRow(Protocol):
     @property
     def logprobs(self) -> Sequence[float]:
         """The log-probability of each generated token under the model."""
+
+    @property
+    def similarity(self) -> float:
+        """How like the newest token is to those before it: the largest cosine of hidden states.
+
+        Known to strategies that say `needs_hidden_states`.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,7 +245,8 @@ class Strategy(Protocol):
     """A decoding strategy: a frozen dataclass whose fields are the request's parameters.
 
     With a class attribute `has_independent_rows` that is true it promises that its rows do not look
-    at each other and that its ask stays the same: then drafts may speed it up.
+    at each other and that its ask stays the same: then drafts may speed it up. With a class
+    attribute `needs_hidden_states` that is true its rows' `similarity` is found out.
 
     Its docstring, its fields' bounds and descriptions become the request schema. Contradictions
     between fields raise `InvalidParameter` when it is built.
@@ -258,6 +270,11 @@ class Strategy(Protocol):
 def has_independent_rows(strategy: Strategy) -> bool:
     """Whether drafts may speed a strategy up; no, unless it says so."""
     return bool(getattr(strategy, "has_independent_rows", False))
+
+
+def needs_hidden_states(strategy: Strategy) -> bool:
+    """Whether a strategy looks at its rows' `similarity`; no, unless it says so."""
+    return bool(getattr(strategy, "needs_hidden_states", False))
 
 
 @runtime_checkable

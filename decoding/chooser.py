@@ -94,12 +94,12 @@ def _by_kind(asked: Sequence[RowAsk], finite: Sequence[bool]) -> list[list[int]]
 def _kind(entry: RowAsk) -> tuple[object, ...]:
     ask = entry.ask
     count = 1 if isinstance(ask, MostLikely) else ask.count
-    also = ask.also if isinstance(ask, Best) else ()
+    best = (ask.also, ask.is_share) if isinstance(ask, Best) else ()
     is_draw = isinstance(ask, Draw | DrawDistinct)
     shortlist = shortlist_kind(ask.processing) if is_draw else None
     filters = signature(ask.processing) if shortlist is None else shortlist
     is_late = is_ranked(ask) and not is_scaled(ask.processing)
-    return (type(ask), count, also, _is_as_said(entry), is_late, filters)
+    return (type(ask), count, best, _is_as_said(entry), is_late, filters)
 
 
 def _is_as_said(entry: RowAsk) -> bool:
@@ -122,7 +122,7 @@ def _look_up(whole: Whole, best: Tensor) -> _Taken:
 
 def is_ranked(ask: Ask) -> bool:
     """Whether its candidates' scores are added up and compared between rows."""
-    return isinstance(ask, Best | DrawDistinct)
+    return isinstance(ask, DrawDistinct) or (isinstance(ask, Best) and not ask.is_share)
 
 
 def adjusted_scores(logits: Tensor, normaliser: Tensor, asked: Sequence[RowAsk]) -> Tensor:
@@ -177,6 +177,8 @@ def _take_best(whole: Whole, asked: Sequence[RowAsk]) -> _Taken:
         also = torch.tensor(ask.also, device=token_ids.device).expand(len(asked), -1)
         token_ids = torch.cat((token_ids, also), dim=1)
         scores = whole.take(token_ids)
+    if isinstance(ask, Best) and ask.is_share:
+        scores = scores - whole.normaliser
     return _Taken(token_ids, scores, is_usable)
 
 

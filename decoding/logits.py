@@ -19,3 +19,4 @@ class Logits:
 
     values: Tensor  # [rows, vocab]
     summary: Summary | None = None  # None: whoever needs it computes it
+    hidden: Tensor | None = None  # [rows, width], where the step's plan wants hidden states

@@ -113,6 +113,11 @@ Samplers = Annotated[
 NumSamples = Annotated[
     int, Ge(1), Le(MAX_SEQUENCES), Doc("How many independent samples to return.")
 ]
+OnlyOneFound = Annotated[
+    Literal[1],
+    Doc("Contrastive search has one answer; for several use beam or sample."),
+    Remedy("Contrastive search has one answer; for several use strategy beam or sample."),
+]
 OnlyOne = Annotated[
     Literal[1],
     Doc("Greedy decoding has one answer; for several use beam or sample."),

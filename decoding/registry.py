@@ -14,6 +14,7 @@ from decoding.beam import Beam
 from decoding.beam_sample import BeamSample
 from decoding.best_of import BestOf
 from decoding.constrained_beam import ConstrainedBeam
+from decoding.contrastive import Contrastive
 from decoding.diverse_beam import DiverseBeam
 from decoding.dynamic_temperature import DynamicTemperatureSampling
 from decoding.epsilon import EpsilonSampling
@@ -53,6 +54,7 @@ STRATEGIES: Mapping[str, type[Strategy]] = MappingProxyType(
         "diverse_beam": DiverseBeam,
         "constrained_beam": ConstrainedBeam,
         "best_of": BestOf,
+        "contrastive": Contrastive,
     }
 )
 

@@ -85,7 +85,11 @@ def _logits_starts(plan: Plan) -> dict[int, int]:
 
 def _of_places(plan: Plan, said: Logits, starts: Mapping[int, int]) -> Logits:
     """The logits of the places, without those that score prompt tokens and those of twins."""
-    if not plan.scored and all(group.request.guidance is None for group in plan.stepping):
+    if (
+        not plan.scored
+        and not plan.watched
+        and all(group.request.guidance is None for group in plan.stepping)
+    ):
         return said
     num_logits = {row.sequence.id: row.num_logits for row in plan.rows}
     rows = [row for group in plan.stepping for row in group.rows]

@@ -22,6 +22,7 @@ from engine.errors import (
     RequestRefused,
     RequestTooLarge,
 )
+from engine.hidden_states import HiddenStates
 from engine.messages import (
     EngineLimits,
     EngineStats,
@@ -57,6 +58,7 @@ class Engine:
         self._scheduler = Scheduler(
             cache=runner.cache, config=config, vocab_size=runner.vocab_size, clock=clock
         )
+        self._hidden_states = HiddenStates()
         self._totals = _Totals()
         self.snapshot = self.stats()  # replaced, never changed: any thread may read it
 
@@ -71,6 +73,7 @@ class Engine:
             block_size=self._config.block_size,
             is_deterministic=self._runner.is_deterministic,
             has_all_logits=self._runner.has_all_logits,
+            has_hidden_states=self._runner.has_hidden_states,
         )
 
     @property
@@ -118,6 +121,8 @@ class Engine:
             raise RequestRefused(f"strategy {request.strategy.name} cannot be sped up by drafts")
         if request.lookup is not None and request.guidance is not None:
             raise RequestRefused("a guided request cannot be sped up by drafts")
+        if request.needs_hidden_states and not self._runner.has_hidden_states:
+            raise RequestRefused("this runtime gives no hidden states")
         if self._runner.has_all_logits:
             return
         if request.lookup is not None:
@@ -151,6 +156,7 @@ class Engine:
             return []
         self.snapshot = self.stats()  # a step may be long: what it runs is not waiting any more
         said = self._forward(plan)
+        self._hidden_states.note(plan, said)
         outcomes = self._choose(plan, said)
         return self._commit(plan, outcomes)
 
@@ -225,7 +231,10 @@ class Engine:
         decisions = [
             outcome if isinstance(outcome, Decision) else Decision() for outcome in outcomes
         ]
+        before = [group.rows for group in plan.stepping]
         self._scheduler.commit(plan, decisions)
+        for group, rows, decision in zip(plan.stepping, before, decisions, strict=True):
+            self._hidden_states.follow(group, rows, decision.live)
         events: list[Event] = []
         for group, outcome in zip(plan.stepping, outcomes, strict=True):
             if isinstance(outcome, DecodingFailed):

@@ -16,6 +16,7 @@ from decoding.base import (
     Strategy,
     Task,
     TokenScore,
+    needs_hidden_states,
 )
 from decoding.constraint import TokenConstraint
 from engine.errors import EngineError
@@ -57,6 +58,11 @@ class GenerationRequest:
     def num_rows(self) -> int:
         """The most rows it ever has in the batch; guided ones come in pairs."""
         return self.strategy.num_rows * (1 if self.guidance is None else 2)
+
+    @property
+    def needs_hidden_states(self) -> bool:
+        """Whether all its rows' tokens are to be computed, with their hidden states."""
+        return needs_hidden_states(self.strategy)
 
     @property
     def max_num_tokens(self) -> int:
@@ -131,6 +137,7 @@ class EngineLimits:
     max_cached_tokens: int  # tokens the KV cache can hold in all
     block_size: int  # tokens a KV block holds
     is_deterministic: bool  # whether a request gets the same bits whatever runs beside it
+    has_hidden_states: bool  # whether strategies may look at hidden states
     has_all_logits: bool  # whether logits can be had after several tokens of a row in one step
 
 

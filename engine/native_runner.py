@@ -93,6 +93,11 @@ class NativeRunner:
         return True
 
     @property
+    def has_hidden_states(self) -> bool:
+        """The graph puts them out."""
+        return True
+
+    @property
     def is_deterministic(self) -> bool:
         """Each token is computed by itself, in an order of its own."""
         return True
@@ -112,11 +117,16 @@ class NativeRunner:
             sources, destinations = zip(*copies, strict=True)
             self._blocks[list(destinations)] = self._blocks[list(sources)]
         num_wanted = sum(row.num_logits for row in plan.rows)
-        logits, summary = (torch.from_numpy(a[:num_wanted]) for a in self._run(plan.rows))
-        return Logits(logits, Summary(summary[:, :1], summary[:, 1:].long()))
+        said = self._run(plan.rows, has_hidden=bool(plan.watched))
+        logits, summary, hidden = (torch.from_numpy(each[:num_wanted]) for each in said)
+        of_rows = Summary(summary[:, :1], summary[:, 1:].long())
+        return Logits(logits, of_rows, hidden if plan.watched else None)
 
-    def _run(self, rows: Sequence[PlannedRow]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Logits [wanted, vocab] and what the graph says of each row of them, [wanted, 2]."""
+    def _run(self, rows: Sequence[PlannedRow], *, has_hidden: bool) -> list[NDArray[np.float32]]:
+        """Logits [wanted, vocab], what the graph says of each row of them [wanted, 2], and more.
+
+        That is the hidden states that they are computed from, [wanted, width], or nothing.
+        """
         token_ids: list[int] = []
         starts: list[int] = [0]
         logits_at: list[int] = []
@@ -137,8 +147,12 @@ class NativeRunner:
         binding.bind_output("logits", "cpu", 0, np.float32, (1, *logits.shape), logits.ctypes.data)
         place = ("summary", "cpu", 0, np.float32, (1, *summary.shape), summary.ctypes.data)
         binding.bind_output(*place)
+        if not has_hidden:
+            self._session.run_with_iobinding(binding)
+            return [logits, summary, summary[:0]]
+        binding.bind_output("hidden", "cpu")
         self._session.run_with_iobinding(binding)
-        return logits, summary
+        return [logits, summary, binding.get_outputs()[-1].numpy()[0]]
 
     def _tables(self, rows: Sequence[PlannedRow]) -> NDArray[np.int32]:
         """Each row's blocks, padded with blocks that are not read."""

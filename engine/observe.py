@@ -22,9 +22,11 @@ def note_prompt(plan: Plan, logits: Tensor, starts: Mapping[int, int]) -> None:
     """
     for scored in plan.scored:
         row, request = scored.row, scored.group.request
-        first = row.end - row.num_logits + 1  # the token that the first of its logits speaks of
+        assert request.scored_from is not None, "its prompt is to be scored"
+        said = row.end - row.num_logits + 1  # the token that the first of its logits speaks of
+        first = max(said, request.scored_from)
         following = request.prompt_ids[first : row.end + 1]
-        start = starts[row.sequence.id]
+        start = starts[row.sequence.id] + first - said
         scores = score_tokens(
             logits[start : start + len(following)], following, request.num_prompt_alternatives
         )

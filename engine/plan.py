@@ -28,12 +28,21 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
+class Watched:
+    """A planned row the hidden states of whose tokens are wanted; it wants logits after each."""
+
+    row: PlannedRow
+    group: Group
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """One step. Logits come back as the rows want them: row by row, each token after token."""
 
     rows: tuple[PlannedRow, ...]
     stepping: tuple[Group, ...]  # groups whose rows all reach their end, in the order of `rows`
     scored: tuple[Scored, ...] = ()
+    watched: tuple[Watched, ...] = ()
 
     @property
     def num_tokens(self) -> int:

@@ -77,6 +77,11 @@ class RowRunner:
         return self._vocab_size
 
     @property
+    def has_hidden_states(self) -> bool:
+        """Its graphs and programs put out logits alone."""
+        return False
+
+    @property
     def has_all_logits(self) -> bool:
         """A call gives the logits of each row's last token only."""
         return False

@@ -31,6 +31,10 @@ class Runner(Protocol):
         """Whether a row may want logits after several of its tokens, the same as one by one."""
 
     @property
+    def has_hidden_states(self) -> bool:
+        """Whether it can tell the hidden states that logits are computed from."""
+
+    @property
     def is_deterministic(self) -> bool:
         """Whether a row gets the same bits whatever runs beside it and however steps are cut."""
 

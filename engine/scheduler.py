@@ -16,7 +16,7 @@ from engine.config import EngineConfig
 from engine.decide import checked_ask
 from engine.kv_cache import KVCache
 from engine.messages import GenerationRequest
-from engine.plan import Plan, PlannedRow, Scored
+from engine.plan import Plan, PlannedRow, Scored, Watched
 from engine.prompt_lookup import PromptLookup
 from engine.sequence import Group, first_row, fork, num_reserved
 from engine.sequence import Sequence as Row
@@ -171,6 +171,7 @@ class Scheduler:
         for row in group.held:
             # What is to be scored must be computed, the token before it included.
             known = row.token_ids if scored_from is None else row.token_ids[:scored_from]
+            known = [] if group.request.needs_hidden_states else known
             row.num_computed = self._cache.match_prefix(row.id, known, salt)
         spare = group.num_reserved_rows * self._config.block_size
         if self._cache.can_reserve(group.num_remaining + spare) or not self.running:
@@ -237,6 +238,7 @@ class _Step:
         self._stepping: list[Group] = []
         self._rows: list[PlannedRow] = []
         self._scored: list[Scored] = []
+        self._watched: list[Watched] = []
 
     def ranges(self, group: Group) -> list[tuple[Row, int, int]]:
         """What to compute of a group: all of it if the budget holds it, else a chunk of one row.
@@ -244,7 +246,7 @@ class _Step:
         A chunk leaves the newest token of a row for the step in which the whole group chooses.
         """
         budget = self.budget
-        if group.request.scored_from is not None:
+        if group.request.scored_from is not None or group.request.needs_hidden_states:
             budget = min(budget, MOST_SCORED_AT_ONCE)
         if group.num_remaining <= budget:
             return [(row, row.num_computed, row.num_tokens) for row in group.held]
@@ -261,11 +263,16 @@ class _Step:
             return
         is_whole = sum(end - start for _, start, end in ranges) == group.num_remaining
         for row, start, end in ranges:
-            num_scored = _num_scored(group.request, start, end) if row in group.rows else 0
-            planned = PlannedRow(row, start, end, num_logits=max(int(is_whole), num_scored))
+            is_main = row in group.rows
+            num_scored = _num_scored(group.request, start, end) if is_main else 0
+            is_watched = is_main and group.request.needs_hidden_states
+            num_logits = end - start if is_watched else max(int(is_whole), num_scored)
+            planned = PlannedRow(row, start, end, num_logits)
             self._rows.append(planned)
             if num_scored:
                 self._scored.append(Scored(planned, group))
+            if is_watched:
+                self._watched.append(Watched(planned, group))
             self.budget -= end - start
         if is_whole:
             self._stepping.append(group)
@@ -292,7 +299,9 @@ class _Step:
         """The finished plan, or None if it is empty."""
         if not self._rows:
             return None
-        return Plan(tuple(self._rows), tuple(self._stepping), tuple(self._scored))
+        return Plan(
+            tuple(self._rows), tuple(self._stepping), tuple(self._scored), tuple(self._watched)
+        )
 
 
 def _num_scored(request: GenerationRequest, start: int, end: int) -> int:

@@ -26,6 +26,7 @@ class Sequence:
     logprobs: list[float] = field(default_factory=list)
     num_computed: int = 0  # leading tokens whose keys and values are in the cache
     draft_ids: list[int] = field(default_factory=list)  # guesses of what follows, for one step
+    similarity: float = 0.0  # of the newest token to those before it, if its strategy wants that
     twin: "Sequence | None" = None  # guided: the same text after the negative prompt
 
     @property
@@ -54,7 +55,7 @@ class Sequence:
         return [*self.prompt_ids[start:end], *self.generated_ids[: max(0, end - num_prompt)]]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, weakref_slot=True, eq=False)
 class Group:
     """All sequences of one request, planned together or not at all."""
 

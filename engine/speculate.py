@@ -25,6 +25,7 @@ class Ahead:
     prompt_ids: tuple[int, ...]
     generated_ids: list[int]
     logprobs: list[float]
+    similarity: float = 0.0  # of rows that are not drafted only
 
     @property
     def token_ids(self) -> list[int]:

@@ -8,10 +8,12 @@ and CUDA; it is the reference for correctness everywhere.
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Self
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.utils.generic import ModelOutput
 
 from decoding.logits import Logits
 from engine.cache_size import num_cache_blocks
@@ -128,6 +130,11 @@ class TorchRunner:
         return True
 
     @property
+    def has_hidden_states(self) -> bool:
+        """What the module's inner model puts out, before it becomes logits."""
+        return self._module.base_model is not self._module
+
+    @property
     def is_deterministic(self) -> bool:
         """Matrix products of other shapes add up in other orders."""
         return False
@@ -144,13 +151,14 @@ class TorchRunner:
         batch = build_flat_batch(plan, self._cache, self._store, self._device)
         with torch.inference_mode():
             self._store.copy_blocks(self._cache.take_copies())
-            values = self._logits(
-                batch.logits_at,
-                input_ids=batch.token_ids,
-                position_ids=batch.positions,
-                flat_batch=batch,
-            )
-        return Logits(values)
+            with _HiddenStates(self._module, is_wanted=bool(plan.watched)) as hidden:
+                values = self._logits(
+                    batch.logits_at,
+                    input_ids=batch.token_ids,
+                    position_ids=batch.positions,
+                    flat_batch=batch,
+                )
+        return Logits(values, hidden=hidden.of(batch.logits_at))
 
     def _logits(self, at: Tensor, **inputs: object) -> Tensor:
         if self._can_select_logits:
@@ -159,6 +167,30 @@ class TorchRunner:
             logits = self._module(**inputs, use_cache=False).logits[:, at]
         result: Tensor = logits[0]
         return result
+
+
+class _HiddenStates:
+    """Keeps what a module's inner model puts out while one step is computed, if that is wanted."""
+
+    def __init__(self, module: PreTrainedModel, *, is_wanted: bool) -> None:
+        self._inner = module.base_model if is_wanted else None
+        self._states: Tensor | None = None
+
+    def __enter__(self) -> Self:
+        if self._inner is not None:
+            self._hook = self._inner.register_forward_hook(self._keep)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._inner is not None:
+            self._hook.remove()
+
+    def of(self, at: Tensor) -> Tensor | None:
+        """The states [wanted, width] at places of the flat batch; None if they are not wanted."""
+        return None if self._states is None else self._states[0, at]
+
+    def _keep(self, _module: object, _inputs: object, output: ModelOutput) -> None:
+        self._states = output[0]  # the first of a model's outputs is its last hidden state
 
 
 def _set_attention(module: PreTrainedModel, name: str) -> None:

@@ -21,6 +21,7 @@ from optimize.onnx_structure import attention_nodes
 
 DOMAIN = "beamline"
 SUMMARY = "summary"  # of each row of logits: the log of its summed exponentials, the best's place
+HIDDEN = "hidden"  # what each row of logits is computed from
 HEAD_MULTIPLE = 16  # dimensions of a head come in whole vectors
 INPUTS: Mapping[str, tuple[int, tuple[int | str, ...]]] = {
     "input_ids": (TensorProto.INT64, (1, "tokens")),
@@ -41,6 +42,7 @@ _TOKEN_BY_TOKEN = {
     *("Sigmoid", "TanhGelu", "Add", "Mul", "Gather", "Constant", "Reshape", "Split"),
     "RowSummary",
 }
+_NORMALISATIONS = ("SimplifiedLayerNormalization", "SkipSimplifiedLayerNormalization")
 
 
 def write_native_graph(folder: Path, shape: AttentionShape) -> bool:
@@ -59,15 +61,27 @@ def write_native_graph(folder: Path, shape: AttentionShape) -> bool:
         node.input[:] = ["logits_at" if name == LAST_POSITION else name for name in node.input]
     graph.nodes.append(helper.make_node("RowSummary", [LOGITS], [SUMMARY], domain=DOMAIN))
     graph.add_output(SUMMARY)
-    graph.set_signature(INPUTS, (LOGITS, SUMMARY))
+    _name_hidden_states(graph)
+    graph.set_signature(INPUTS, (LOGITS, SUMMARY, HIDDEN))
     graph.drop_unused()
     if not all(node.op_type in _TOKEN_BY_TOKEN for node in graph.nodes):
         return False
     graph.set_output_shape(LOGITS, (1, "logits", "vocabulary"))
     graph.set_output_shape(SUMMARY, (1, "logits", 2))
+    graph.set_output_shape(HIDDEN, (1, "logits", "width"))
     graph.import_domain(DOMAIN)
     graph.save_beside(NATIVE_GRAPH_FILE)
     return True
+
+
+def _name_hidden_states(graph: OnnxGraph) -> None:
+    """Make what the last normalisation gives an output, under a name of its own."""
+    last = [node for node in graph.nodes if node.op_type in _NORMALISATIONS][-1]
+    before = last.output[0]
+    for node in graph.nodes:
+        node.input[:] = [HIDDEN if name == before else name for name in node.input]
+        node.output[:] = [HIDDEN if name == before else name for name in node.output]
+    graph.add_output(HIDDEN)
 
 
 def _is_plain(node: NodeProto) -> bool:

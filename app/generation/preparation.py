@@ -17,7 +17,14 @@ from app.text.grammar.spec import GrammarSpec
 from app.text.request import DEFAULT_NEW_TOKENS, TextRequest
 from app.text.stop_strings import StopStrings
 from decoding.adjustments import Adjustments
-from decoding.base import ChecksTask, PhrasesOf, Strategy, Task, has_independent_rows
+from decoding.base import (
+    ChecksTask,
+    PhrasesOf,
+    Strategy,
+    Task,
+    has_independent_rows,
+    needs_hidden_states,
+)
 from decoding.constraint import TokenConstraint
 from engine.messages import EngineLimits, GenerationRequest, NegativePrompt
 from engine.trace import TraceOptions
@@ -119,6 +126,13 @@ class Preparer:
                 "This server's runtime may round otherwise in another batch, so it cannot promise "
                 "the same bits; leave this out, or ask a server on its CPU runtime.",
                 param="deterministic",
+                code="unsupported",
+            )
+        if needs_hidden_states(request.strategy) and not self.limits.has_hidden_states:
+            raise InvalidRequest(
+                f"Strategy {request.strategy.name} compares hidden states, which this server's "
+                "runtime does not give; use another strategy.",
+                param="strategy",
                 code="unsupported",
             )
         if request.lookup is not None:
@@ -333,6 +347,6 @@ def _check_max_length(max_length: int, num_prompt: int, limit: int) -> None:
 
 
 def _rows_field(strategy: Strategy) -> str | None:
-    """The parameter that sets the number of rows, found by its value."""
-    counts = (item for item in strategy_parameters(strategy).items() if item[0].startswith("num_"))
+    """The parameter that sets the number of rows, found by its value: a `num_` one, if any."""
+    counts = sorted(strategy_parameters(strategy).items(), key=lambda item: "num_" not in item[0])
     return next((name for name, value in counts if value == strategy.num_rows), None)

@@ -100,7 +100,9 @@ def test_every_strategy_says_what_it_is_and_cannot_be_written(strategy: type[Str
 
 def test_only_strategies_that_draw_nothing_need_no_seed() -> None:
     deterministic = {name for name, each in STRATEGIES.items() if each.is_deterministic}
-    assert deterministic == {"greedy", "beam", "diverse_beam", "constrained_beam"}
+    assert deterministic == {
+        *("greedy", "beam", "diverse_beam", "constrained_beam", "contrastive"),
+    }
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from tests.engine.slot_memory import SlotMemory
 
 VOCAB_SIZE = 29
 CONTEXT_LENGTH = 256
+HIDDEN_WIDTH = 6
 BLOCK_SIZE = 4
 SPREAD = 3.0  # largest logit; the smallest is its negative
 
@@ -30,6 +31,7 @@ class HashRunner:
 
     device_memory_bytes = 0
     has_all_logits = True
+    has_hidden_states = True
     is_deterministic = True
 
     def __init__(self, *, num_blocks: int = 400, block_size: int = BLOCK_SIZE) -> None:
@@ -52,7 +54,10 @@ class HashRunner:
         for at, (row, digest) in enumerate(zip(wanting, digests, strict=True)):
             numbers = torch.frombuffer(bytearray(digest), dtype=torch.int16)[:VOCAB_SIZE]
             logits[at] = torch.nan if self.spoils(row) else numbers / 2**15 * SPREAD
-        return Logits(logits)
+        # The digest's next bytes stand for what the logits were computed from.
+        hidden = [list(digest[-HIDDEN_WIDTH:]) for digest in digests]
+        states = torch.tensor(hidden, dtype=torch.float32).reshape(-1, HIDDEN_WIDTH) - 128
+        return Logits(logits, hidden=states if plan.watched else None)
 
 
 def build_engine(runner: HashRunner, **bounds: int) -> Engine:

@@ -7,6 +7,7 @@ from transformers import LlamaForCausalLM
 
 from decoding.adjustments import Adjustments
 from decoding.base import has_independent_rows
+from decoding.contrastive import Contrastive
 from engine.config import EngineConfig
 from engine.engine import Engine
 from engine.errors import CacheTooLarge, CacheTooSmall
@@ -72,6 +73,54 @@ def test_answers_are_the_same_bits_alone_and_in_company(load_runner, requests):
 )
 def test_answers_are_the_same_bits_however_steps_are_cut(load_runner, requests, config):
     assert run(load_runner(config), config, requests) == run(load_runner(), ROOMY, requests)
+
+
+def contrastive(requests):
+    strategies = (Contrastive(), Contrastive(top_k=2, penalty_alpha=0.9))
+    return [
+        replace(
+            request,
+            request_id=f"contrastive {at}",
+            strategy=strategies[at % 2],
+            max_new_tokens=40,
+        )
+        for at, request in enumerate(requests[:4])
+    ]
+
+
+def test_contrastive_search_is_that_of_the_torch_runner(
+    exported, tiny_llama_folder, load_runner, requests
+):
+    if exported[1].scheme is not WeightScheme.FP32:
+        pytest.skip("quantised weights give other numbers")
+    module = LlamaForCausalLM.from_pretrained(tiny_llama_folder).eval()
+    reference = TorchRunner.load(module, ROOMY, context_length=CONTEXT_LENGTH)
+    asked = contrastive(requests)
+    expected, found = run(reference, ROOMY, asked), run(load_runner(), ROOMY, asked)
+    for request in asked:
+        (want,), (got,) = expected[request.request_id], found[request.request_id]
+        assert got.token_ids == want.token_ids
+
+
+def test_contrastive_search_gives_the_same_bits_alone_in_company_and_preempted(
+    exported, load_runner, requests
+):
+    asked = contrastive(requests)
+    together = run(load_runner(), ROOMY, [*requests, *asked])
+    bytes_of_block = BLOCK_TOKENS * decoder_shape(exported[1]).bytes_per_token
+    tight = EngineConfig(
+        max_rows=12,
+        max_step_tokens=50,
+        block_size=BLOCK_TOKENS,
+        kv_cache_bytes=60 * bytes_of_block,
+        num_threads=1,
+    )
+    answers, num_preemptions = run_and_count(load_runner(tight), tight, asked)
+    assert num_preemptions > 0
+    for request in asked:
+        alone = run(load_runner(), ROOMY, [request])[request.request_id]
+        assert together[request.request_id] == alone
+        assert answers[request.request_id] == alone
 
 
 def test_drafts_do_not_change_a_bit(load_runner, requests):

@@ -15,9 +15,11 @@ DOCS = Path(__file__).parents[3] / "docs" / "pairs.md"
 
 def way_of(strategy: str, feature: str) -> dict[str, object]:
     """The strategy's name and the fields that make it what it is."""
-    if strategy != "constrained_beam":
-        return {"strategy": strategy}
-    return {"strategy": strategy, "force_words": [FORCED.get(feature, "g")]}
+    own = {
+        "constrained_beam": {"force_words": [FORCED.get(feature, "g")]},
+        "contrastive": {"penalty_alpha": 0.1},  # more of it outweighs what the features do
+    }
+    return {"strategy": strategy, **own.get(strategy, {})}
 
 
 @pytest.mark.parametrize("feature", FEATURES)

@@ -19,6 +19,7 @@ from engine.messages import EngineLimits, EngineStats
 LIMITS = EngineLimits(
     is_deterministic=True,
     has_all_logits=True,
+    has_hidden_states=True,
     context_length=128,
     vocab_size=100,
     max_rows=4,
