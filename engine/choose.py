@@ -85,12 +85,6 @@ def _logits_starts(plan: Plan) -> dict[int, int]:
 
 def _of_places(plan: Plan, said: Logits, starts: Mapping[int, int]) -> Logits:
     """The logits of the places, without those that score prompt tokens and those of twins."""
-    if (
-        not plan.scored
-        and not plan.watched
-        and all(group.request.guidance is None for group in plan.stepping)
-    ):
-        return said
     num_logits = {row.sequence.id: row.num_logits for row in plan.rows}
     rows = [row for group in plan.stepping for row in group.rows]
     ends = [starts[row.id] + num_logits[row.id] for row in rows]
@@ -99,6 +93,8 @@ def _of_places(plan: Plan, said: Logits, starts: Mapping[int, int]) -> Logits:
         for row, end in zip(rows, ends, strict=True)
         for place in range(end - 1 - len(row.draft_ids), end)
     ]
+    if len(at) == len(said.values):  # all of them, and in the same order
+        return said
     index = torch.tensor(at, dtype=torch.int64, device=said.values.device)
     summary = said.summary and Summary(said.summary.normaliser[index], said.summary.best[index])
     return Logits(said.values[index], summary)
