@@ -44,8 +44,14 @@ def tag_of(name: object) -> str:
 class BodyExplainer:
     """Validates a body and words its mistakes. Holds no state but which field is whose."""
 
-    def __init__(self, models: Mapping[str, type[BaseModel]], default_strategy: str) -> None:
+    def __init__(
+        self,
+        models: Mapping[str, type[BaseModel]],
+        default_strategy: str,
+        elsewhere: Mapping[str, str] = ELSEWHERE,
+    ) -> None:
         self._models = models
+        self._elsewhere = elsewhere
         self._default_strategy = default_strategy
         shared = set.intersection(*(set(model.model_fields) for model in models.values()))
         self._owners: dict[str, list[str]] = {}  # strategies by the field that only they have
@@ -131,7 +137,7 @@ class BodyExplainer:
             remedy = f"leave it out, or use one that has it: {', '.join(owners)}."
             return f"Strategy {strategy} has no {field}; {remedy}"
         names = [*self._models[strategy].model_fields, *self._owners]
-        hint = ELSEWHERE.get(field) or _hint(_cut(field), names).strip() or "Leave it out."
+        hint = self._elsewhere.get(field) or _hint(_cut(field), names).strip() or "Leave it out."
         return f"There is no field {_shown(field)}. {hint}"
 
 

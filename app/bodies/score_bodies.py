@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from app.bodies.request_fields import Text
+from app.bodies.generation_fields import Text
 from app.bodies.response_model import ResponseModel
 from app.bodies.schemas import ShownToken
 from app.bodies.strict_model import StrictModel

@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from app.bodies.adjustment_fields import WatermarkBody
-from app.bodies.request_fields import Text
+from app.bodies.generation_fields import Text
 from app.bodies.response_model import ResponseModel
 from app.bodies.strict_model import StrictModel
 

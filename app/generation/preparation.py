@@ -14,7 +14,7 @@ from app.generation.adjustments import AdjustmentTranslator
 from app.text.codec import TextCodec
 from app.text.grammar.compiler import GrammarCompiler
 from app.text.grammar.spec import GrammarSpec
-from app.text.request import DEFAULT_NEW_TOKENS, TextRequest
+from app.text.request import TextRequest, TokenPrompt
 from app.text.stop_strings import StopStrings
 from decoding.adjustments import Adjustments
 from decoding.base import (
@@ -162,7 +162,7 @@ class Preparer:
         )
 
     def _check_rows(self, request: TextRequest) -> None:
-        num_rows = request.strategy.num_rows * (1 if request.guidance_scale == 1.0 else 2)
+        num_rows = self._num_rows(request)
         if num_rows > self.limits.max_rows:
             raise InvalidRequest(
                 f"This request needs {num_rows} sequences at once; this server runs at "
@@ -170,6 +170,9 @@ class Preparer:
                 param=_rows_field(request.strategy),
                 code="too_many_sequences",
             )
+
+    def _num_rows(self, request: TextRequest) -> int:
+        return request.strategy.num_rows * (1 if request.guidance_scale == 1.0 else 2)
 
     def _check_task(self, request: TextRequest, max_new_tokens: int) -> None:
         if isinstance(request.strategy, ChecksTask):
@@ -244,12 +247,15 @@ class Preparer:
             )
 
     def _tokenize(self, request: TextRequest) -> tuple[str, tuple[int, ...]]:
-        if isinstance(request.prompt, str):
-            text = request.prompt
-            ids = self.codec.encode(text)
-        else:
-            text = self.codec.render(request.prompt)
-            ids = self.codec.encode(text, has_special_tokens=True)
+        match request.prompt:
+            case str(text):
+                ids = self.codec.encode(text)
+            case TokenPrompt(ids=ids):
+                self.check_vocabulary(ids, request.prompt_field)
+                text = self.codec.spell(ids)
+            case conversation:
+                text = self.codec.render(conversation)
+                ids = self.codec.encode(text, has_special_tokens=True)
         if not ids and self.codec.bos_token_id is not None:
             ids = (self.codec.bos_token_id,)
         self.check_vocabulary(ids, request.prompt_field)
@@ -269,8 +275,8 @@ class Preparer:
             )
         if max(ids) >= self.limits.vocab_size:
             raise InvalidRequest(
-                f"The prompt holds {self.codec.token_text(max(ids))!r}, a token that the "
-                "tokenizer has but the model has not; leave it out.",
+                f"The prompt holds token {max(ids)}, and this model's ids end at "
+                f"{self.limits.vocab_size - 1}; leave it out.",
                 param=param,
                 code="unknown_token",
             )
@@ -281,7 +287,7 @@ class Preparer:
         if request.max_length is not None:
             _check_max_length(request.max_length, num_prompt, limit)
             return request.max_length - num_prompt
-        wanted = request.max_new_tokens or DEFAULT_NEW_TOKENS
+        wanted = request.max_new_tokens or self._room(request, num_prompt)
         if num_prompt + wanted > limit:
             room = limit - num_prompt
             remedy = f"ask for at most {room} new tokens" if room > 0 else "shorten the prompt"
@@ -292,6 +298,12 @@ class Preparer:
                 code="context_length_exceeded",
             )
         return wanted
+
+    def _room(self, request: TextRequest, num_prompt: int) -> int:
+        """The most new tokens that context and cache can hold after the prompt; at least 1."""
+        limits = self.limits
+        num_cached = limits.max_cached_tokens // self._num_rows(request) - limits.block_size
+        return max(1, min(limits.context_length, num_cached) - num_prompt)
 
     def _key_of(
         self,

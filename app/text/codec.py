@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 from jinja2 import TemplateError
 
 from app.errors import InvalidRequest
-from app.text.request import Conversation
+from app.text.request import Conversation, Message
 
 if TYPE_CHECKING:  # importing transformers takes seconds, and only its types are needed here
     from tokenizers import Tokenizer
@@ -68,7 +68,7 @@ class TextCodec:
                 code="no_chat_template",
             )
         is_prefilled = conversation[-1].role == "assistant"
-        turns = [{"role": turn.role, "content": turn.content} for turn in conversation]
+        turns = [_turn(message) for message in conversation]
         try:
             rendered = self._tokenizer.apply_chat_template(
                 turns,
@@ -87,6 +87,10 @@ class TextCodec:
     def decode(self, token_ids: Sequence[int]) -> str:
         """Their text without special tokens; undecodable bytes become U+FFFD."""
         return self._decode(token_ids, skip_special_tokens=True)
+
+    def spell(self, token_ids: Sequence[int]) -> str:
+        """Their text with special tokens; undecodable bytes become U+FFFD."""
+        return self._decode(token_ids, skip_special_tokens=False)
 
     def token_text(self, token_id: int) -> str:
         """The text of one token alone, special or not."""
@@ -137,6 +141,12 @@ class TextCodec:
                 clean_up_tokenization_spaces=False,
             )
             return cast("str", decoded)
+
+
+def _turn(message: Message) -> dict[str, str]:
+    """A message as templates take it."""
+    turn = {"role": message.role, "content": message.content}
+    return turn if message.name is None else turn | {"name": message.name}
 
 
 def _faithful_backend(tokenizer: "PreTrainedTokenizerBase") -> "Tokenizer | None":

@@ -20,16 +20,28 @@ class Message:
 
     role: str
     content: str
+    name: str | None = None  # who of those in this role
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenPrompt:
+    """A prompt that is tokens already; any number, for they are not checked yet."""
+
+    ids: tuple[int, ...]
 
 
 Conversation = tuple[Message, ...]
+Prompt = str | Conversation | TokenPrompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextRequest:
-    """One prompt and how to continue it. At most one of the two lengths is set."""
+    """One prompt and how to continue it.
 
-    prompt: str | Conversation
+    At most one of the two lengths is set; without any, the text may fill all the room there is.
+    """
+
+    prompt: Prompt
     prompt_field: str  # where the body holds it, for errors: `text`, `messages`, or `text.0`
     strategy: Strategy
     max_new_tokens: int | None = None

@@ -8,7 +8,8 @@ from annotated_types import Ge, Le
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import Doc
 
-from app.bodies.request_fields import MAX_STOPS, MAX_TEXTS, GenerateBody
+from app.bodies.generation_fields import MAX_STOPS
+from app.bodies.request_fields import MAX_TEXTS, GenerateBody
 from app.bodies.request_models import StrategyUnion, build_model
 from decoding.errors import InvalidParameter, InvalidStrategy
 from decoding.registry import STRATEGIES

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.bodies.request_fields import MAX_SEED
+from app.bodies.generation_fields import MAX_SEED
 from decoding.registry import STRATEGIES
 
 POSTS = ["/generate", "/generate_cached", "/generate/stream", "/generate_async"]
