@@ -20,7 +20,7 @@ from app.generation.event_router import EventRouter
 from app.generation.generator import TextGenerator
 from app.generation.jobs import JobStore
 from app.generation.preparation import ModelIdentity
-from app.loading import LoadedModel, load_model
+from app.loading import LoadedModel, LoadModel
 from app.metrics import Metrics
 from app.process.background import run_in_thread
 from app.process.progress import ProgressCallback
@@ -54,13 +54,13 @@ def build_services(settings: Settings) -> Services:
 
 
 def build_lifespan(
-    services: Services, progress: ProgressCallback
+    services: Services, progress: ProgressCallback, load: LoadModel
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """The lifespan of an application with these services. It runs once."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        loading = asyncio.create_task(_load(services, progress))
+        loading = asyncio.create_task(_load(services, progress, load))
         loading.add_done_callback(partial(_note_failure, services))
         try:
             yield
@@ -70,8 +70,8 @@ def build_lifespan(
     return lifespan
 
 
-async def _load(services: Services, progress: ProgressCallback) -> None:
-    work = partial(_load_all, services.settings, progress)
+async def _load(services: Services, progress: ProgressCallback, load: LoadModel) -> None:
+    work = partial(_load_all, services.settings, progress, load)
     loaded, grammars = await run_in_thread(work, name="model-loader")
     _wire(services, loaded, grammars)
     services.become_ready()
@@ -80,10 +80,10 @@ async def _load(services: Services, progress: ProgressCallback) -> None:
 
 
 def _load_all(
-    settings: Settings, progress: ProgressCallback
+    settings: Settings, progress: ProgressCallback, load: LoadModel
 ) -> tuple[LoadedModel, GrammarCompiler]:
     """The model, and what takes time to make of its tokenizer."""
-    loaded = load_model(settings, progress)
+    loaded = load(settings, progress)
     grammars = GrammarCompiler.build(
         loaded.tokenizer,
         vocab_size=loaded.engine.limits.vocab_size,

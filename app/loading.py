@@ -47,6 +47,10 @@ class LoadedModel:
     eos_token_ids: frozenset[int]
 
 
+LoadModel = Callable[[Settings, ProgressCallback], LoadedModel]
+"""What loads the model of some settings: `load_model`, or what a benchmark puts in its place."""
+
+
 def load_model(settings: Settings, progress: ProgressCallback) -> LoadedModel:
     """Prepare, load and check the model that the settings describe. Takes seconds.
 

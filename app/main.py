@@ -23,6 +23,7 @@ from app.errors import install_error_handlers
 from app.http.middleware import BodyLimit, RequestContext
 from app.http.openapi import restore_bounds
 from app.lifespan import build_lifespan, build_services
+from app.loading import LoadModel, load_model
 from app.process.progress import ProgressCallback, build_log_progress
 from app.routes import generate, health, jobs, judge, metrics
 from app.settings import Settings, load_settings
@@ -58,13 +59,17 @@ class Service(FastAPI):
 
 
 def create_app(
-    settings: Settings | None = None, *, progress: ProgressCallback | None = None
+    settings: Settings | None = None,
+    *,
+    progress: ProgressCallback | None = None,
+    load: LoadModel = load_model,
 ) -> FastAPI:
     """Build the application; the model loads when a server starts it.
 
     Args:
         settings: what to serve and how; None reads the environment.
         progress: told the stage and the fraction done while the model loads; None logs them.
+        load: loads the model that the settings describe.
 
     Raises:
         SettingsError: the environment holds unusable settings.
@@ -76,7 +81,7 @@ def create_app(
         title="Beamline",
         description=DESCRIPTION,
         version=version("beamline"),
-        lifespan=build_lifespan(services, progress or build_log_progress()),
+        lifespan=build_lifespan(services, progress or build_log_progress(), load),
     )
     app.state.services = services
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
