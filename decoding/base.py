@@ -44,6 +44,14 @@ class Task:
     stop: StopCheck | None = None
     phrases_of: PhrasesOf = _no_phrases
 
+    def may_end(self, newest_id: int, num_generated: int) -> bool:
+        """Whether `finish_reason` can be other than None: told without a copy of all tokens."""
+        return (
+            self.stop is not None
+            or num_generated >= self.max_new_tokens
+            or newest_id in self.eos_token_ids
+        )
+
     def finish_reason(self, generated_ids: Sequence[int]) -> FinishReason | None:
         """Why a sequence with these generated tokens ends here, or None if it goes on."""
         if generated_ids[-1] in self.eos_token_ids:

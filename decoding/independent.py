@@ -52,6 +52,9 @@ class IndependentDecoder:
         return Decision(live=tuple(live), emissions=tuple(emissions), results=results)
 
     def _finish(self, row: DecodingRow, index: int, candidate: Candidate) -> bool:
+        num_generated = len(row.generated_ids) + 1
+        if not self._task.may_end(candidate.token_id, num_generated):
+            return False
         generated_ids = (*row.generated_ids, candidate.token_id)
         reason = self._task.finish_reason(generated_ids)
         if reason is None:

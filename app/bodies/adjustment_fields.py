@@ -118,9 +118,11 @@ class AdjustmentFields(StrictModel):
 
     def as_adjustments(self) -> TextAdjustments:
         """The same, frozen."""
-        return TextAdjustments(
-            **{field.name: _frozen(getattr(self, field.name)) for field in fields(TextAdjustments)}
-        )
+        given = _ADJUSTMENTS & self.model_fields_set
+        return TextAdjustments(**{name: _frozen(getattr(self, name)) for name in given})
+
+
+_ADJUSTMENTS = frozenset(field.name for field in fields(TextAdjustments))
 
 
 def _frozen(value: Any) -> Any:  # noqa: ANN401  a field's value

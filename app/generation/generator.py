@@ -111,7 +111,7 @@ class TextGenerator:
         self._num_starting += 1
         try:
             self._check_open()
-            prepared = await self._executor.run(partial(self._preparer.prepare, request))
+            prepared = await self._prepare(request)
             self._check_open()
             flight, outcome = self._flight_for(prepared)
         except (AppError, EngineError) as error:
@@ -130,6 +130,12 @@ class TextGenerator:
         self._aborted = reason
         for flight in list(self._flights.values()):
             flight.fail(ServiceUnavailable(reason))
+
+    async def _prepare(self, request: TextRequest) -> PreparedRequest:
+        """Tokenise it: here if that takes less time than to hand it to a thread and back."""
+        if request.is_short:
+            return self._preparer.prepare(request)
+        return await self._executor.run(partial(self._preparer.prepare, request))
 
     def _check_open(self) -> None:
         if self._aborted is not None:

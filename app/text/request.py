@@ -12,6 +12,7 @@ from engine.prompt_lookup import PromptLookup
 from engine.trace import TraceOptions
 
 DEFAULT_NEW_TOKENS = 50
+SHORT_CHARACTERS = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,3 +61,10 @@ class TextRequest:
     top_logprobs: int = 0  # most likely tokens to report at each generated place
     prompt_logprobs: int | None = None  # the same at each place of the prompt; None: not scored
     trace: TraceOptions | None = None  # make the decode visible
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it is prepared in microseconds: little plain text, and no grammar."""
+        texts = (self.prompt, self.negative_prompt or "")
+        is_plain = all(isinstance(text, str) and len(text) <= SHORT_CHARACTERS for text in texts)
+        return is_plain and self.grammar is None and not self.stop
