@@ -73,8 +73,13 @@ def _ends(nodes: list[Node], results: Sequence[Hypothesis]) -> list[Node]:
             if not further:
                 break
             reached = further
-        ends.append(next((each for each in reached if each not in taken), reached[0]))
-        taken.add(ends[-1])
+        end = next((each for each in reached if each not in taken), reached[0])
+        if (
+            end.depth == len(result.token_ids) and not end.has_ended
+        ):  # a row chosen after it went on
+            end.has_ended, end.finish_reason, end.candidates = True, result.finish_reason, []
+        ends.append(end)
+        taken.add(end)
     return ends
 
 
