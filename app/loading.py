@@ -166,6 +166,7 @@ def _decoder_shape(prepared: PreparedOnnx) -> DecoderShape:
         num_kv_heads=manifest.num_kv_heads,
         head_dim=manifest.head_dim,
         context_length=manifest.context_length,
+        has_tied_embeddings=manifest.has_tied_embeddings,
     )
 
 

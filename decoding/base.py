@@ -35,6 +35,14 @@ class FinishReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelDepth:
+    """The layers after which a model can be asked what it would say already."""
+
+    num_layers: int
+    has_tied_embeddings: bool  # the matrix that embeds tokens gives the logits, too
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """What a decoder must know of its request besides the strategy's own parameters."""
 
@@ -43,6 +51,7 @@ class Task:
     eos_token_ids: frozenset[int] = frozenset()
     stop: StopCheck | None = None
     phrases_of: PhrasesOf = _no_phrases
+    depth: ModelDepth | None = None  # None: the runtime tells nothing of single layers
 
     def may_end(self, newest_id: int, num_generated: int) -> bool:
         """Whether `finish_reason` can be other than None: told without a copy of all tokens."""
@@ -261,7 +270,10 @@ class Strategy(Protocol):
     """
 
     name: ClassVar[str]  # how requests call it
-    is_deterministic: ClassVar[bool]  # the same request gives the same tokens without a seed
+
+    @property
+    def is_deterministic(self) -> bool:
+        """Whether the same request gives the same tokens without a seed."""
 
     @property
     def num_rows(self) -> int:

@@ -22,6 +22,7 @@ from decoding.params import Processing
 from decoding.processors.adjust import adjust
 from decoding.processors.chain import Filtering, apply_filters, is_scaled, signature
 from decoding.processors.guidance import Guidance, apply_guidance
+from decoding.processors.layer_contrast import contrast_layers, keep_plausible
 from decoding.processors.shortlist import find_shortlist, keep_whole, shortlist_kind
 from decoding.processors.token_mask import apply_token_mask
 from decoding.randomness import stream_key, uniform
@@ -39,6 +40,7 @@ class RowAsk:
     adjuster: Adjuster | None = None
     allowed: PackedTokens | None = None  # the only tokens that may follow; None: all may
     guidance: Guidance | None = None
+    premature: Tensor | None = None  # [vocab] log-probabilities, if its ask contrasts layers
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,8 @@ def _kind(entry: RowAsk) -> tuple[object, ...]:
 
 def _is_as_said(entry: RowAsk) -> bool:
     """Whether nothing is done to the model's logits before the strategy's own filters."""
-    return all(each is None for each in (entry.adjuster, entry.allowed, entry.guidance))
+    asked = (entry.adjuster, entry.allowed, entry.guidance, entry.premature)
+    return all(each is None for each in asked)
 
 
 def _is_plain(entry: RowAsk) -> bool:
@@ -132,12 +135,35 @@ def adjusted_scores(logits: Tensor, normaliser: Tensor, asked: Sequence[RowAsk])
     """
     if is_ranked(asked[0].ask):
         logits, normaliser = logits - normaliser, torch.zeros_like(normaliser)
+    said = apply_guidance(logits, normaliser, [entry.guidance for entry in asked])
+    premature = [entry.premature for entry in asked]
     scores = adjust(
-        apply_guidance(logits, normaliser, [entry.guidance for entry in asked]),
+        contrast_layers(said, premature),
         [entry.row for entry in asked],
         [entry.adjuster for entry in asked],
     )
-    return apply_token_mask(scores, [entry.allowed for entry in asked])
+    scores = apply_token_mask(scores, [entry.allowed for entry in asked])
+    contrasting = [at for at, each in enumerate(premature) if each is not None]
+    if not contrasting:
+        return scores
+    plausible = _keep_plausible(
+        scores[contrasting], said[contrasting], [asked[at] for at in contrasting]
+    )
+    return scores.index_copy(0, torch.tensor(contrasting, device=scores.device), plausible)
+
+
+def _keep_plausible(scores: Tensor, said: Tensor, asked: Sequence[RowAsk]) -> Tensor:
+    """Drop what the model finds far less likely than the best token that is allowed.
+
+    What requests add to scores counts, or a bias would be without effect on what the model is sure
+    of. A repetition penalty does not: as with `transformers`, it weakens contrasts alone.
+    """
+    adjusters = [
+        entry.adjuster and replace(entry.adjuster, repetition_penalty=1.0) for entry in asked
+    ]
+    measure = adjust(said, [entry.row for entry in asked], adjusters)
+    contrasts = [entry.ask.processing.contrast for entry in asked]
+    return keep_plausible(scores, measure, [each.relative_top for each in contrasts if each])
 
 
 def filterings(asked: Sequence[RowAsk]) -> list[Filtering]:

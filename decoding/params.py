@@ -126,16 +126,38 @@ OnlyOne = Annotated[
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Processing:
-    """What the shared maths does to a row's scores for its strategy; defaults do nothing.
+class LayerContrast:
+    """Score tokens by how much the last layers have raised them above what an earlier one says.
 
-    Applied in the order of the fields, which extends that of `transformers`, unless `samplers`
-    gives another. What every request may ask for besides is in `decoding.adjustments`.
+    Which of `layers` that is, is found out row by row, see `decoding.processors.layer_contrast`.
 
     Raises:
         ValueError: a value that the maths cannot work with.
     """
 
+    layers: tuple[int, ...]  # by how many layers the model has run through; 0: it has just embedded
+    relative_top: float  # of the best token's probability: tokens below this share are dropped
+
+    def __post_init__(self) -> None:
+        if not self.layers or not all(type(layer) is int and layer >= 0 for layer in self.layers):
+            raise ValueError("layers must be numbers, at least one, and none below 0")
+        if not 0 < self.relative_top <= 1:
+            raise ValueError("relative_top must be in (0, 1]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Processing:
+    """What the shared maths does to a row's scores for its strategy; defaults do nothing.
+
+    Applied in the order of the fields, which extends that of `transformers`, unless `samplers`
+    gives another. What every request may ask for besides is in `decoding.adjustments`; that comes
+    before all but the contrast.
+
+    Raises:
+        ValueError: a value that the maths cannot work with.
+    """
+
+    contrast: LayerContrast | None = None
     temperature: float = 1.0
     dynatemp_range: float = 0.0  # part of `temperature`, as the exponent is
     dynatemp_exponent: float = 1.0

@@ -16,6 +16,7 @@ from decoding.best_of import BestOf
 from decoding.constrained_beam import ConstrainedBeam
 from decoding.contrastive import Contrastive
 from decoding.diverse_beam import DiverseBeam
+from decoding.dola import Dola
 from decoding.dynamic_temperature import DynamicTemperatureSampling
 from decoding.epsilon import EpsilonSampling
 from decoding.errors import InvalidStrategy
@@ -55,6 +56,7 @@ STRATEGIES: Mapping[str, type[Strategy]] = MappingProxyType(
         "constrained_beam": ConstrainedBeam,
         "best_of": BestOf,
         "contrastive": Contrastive,
+        "dola": Dola,
     }
 )
 

@@ -6,6 +6,7 @@ On the way it notes what requests asked to see.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import accumulate, chain
 
 import torch
@@ -16,6 +17,7 @@ from decoding.chooser import RowAsk, find_candidates
 from decoding.constraint import PackedTokens
 from decoding.logits import Logits, Summary
 from decoding.processors.guidance import Guidance
+from decoding.processors.layer_contrast import premature_logprobs
 from engine.errors import DecodingFailed
 from engine.observe import note_alternatives, note_outlooks, note_prompt
 from engine.plan import Plan
@@ -42,6 +44,7 @@ def find_for_groups(plan: Plan, said: Logits) -> list[Found | DecodingFailed]:
         for entry in _row_asks(group, rows, tokens, said.values, starts)
     ]
     logits = _of_places(plan, said, starts)
+    asked = _with_premature(asked, logits)
     candidates = find_candidates(logits.values, asked, logits.summary) if asked else []
     note_alternatives(plan, places, logits.values)
     note_outlooks(plan, places, logits.values, asked, candidates)
@@ -68,6 +71,15 @@ def _row_asks(
     for ask, guide, row in zip(asks, guidance, places, strict=True):
         for place in row:
             yield RowAsk(place, ask, group.adjuster, next(tokens, None), guide)
+
+
+def _with_premature(asked: list[RowAsk], logits: Logits) -> list[RowAsk]:
+    """The asks, with what was said after the layers that some contrast with."""
+    if logits.early is None:
+        return asked
+    contrasts = [entry.ask.processing.contrast for entry in asked]
+    premature = premature_logprobs(logits.values, contrasts, logits.early)
+    return [replace(entry, premature=each) for entry, each in zip(asked, premature, strict=True)]
 
 
 def _guidance(group: Group, row: Row, logits: Tensor, starts: Mapping[int, int]) -> Guidance | None:
@@ -97,4 +109,5 @@ def _of_places(plan: Plan, said: Logits, starts: Mapping[int, int]) -> Logits:
         return said
     index = torch.tensor(at, dtype=torch.int64, device=said.values.device)
     summary = said.summary and Summary(said.summary.normaliser[index], said.summary.best[index])
-    return Logits(said.values[index], summary)
+    early = said.early and said.early.of_rows(at)
+    return Logits(said.values[index], summary, early=early)

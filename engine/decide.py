@@ -16,6 +16,7 @@ from decoding.base import (
     Decision,
     Emission,
     Hypothesis,
+    ModelDepth,
 )
 from decoding.considered import Verdict
 from decoding.errors import InvalidParameter
@@ -53,7 +54,9 @@ def decide(
         _check_reasons(decision, len(found))
         if decision.live:
             num_live = len(decision.live)
-            group.ask = checked_ask(group.decoder.ask, num_rows=num_live, vocab_size=vocab_size)
+            group.ask = checked_ask(
+                group.decoder.ask, num_rows=num_live, vocab_size=vocab_size, depth=group.depth
+            )
         if group.tracer is not None:
             group.tracer.note(decision, found, rows, shown)
     except InvalidParameter as error:
@@ -64,10 +67,13 @@ def decide(
     return decision
 
 
-def checked_ask(ask: Asks, *, num_rows: int, vocab_size: int) -> Asks:
+def checked_ask(
+    ask: Asks, *, num_rows: int, vocab_size: int, depth: ModelDepth | None = None
+) -> Asks:
     """The ask itself, if it is one, or one for each of so many rows.
 
-    A token to look up that the model lacks would fail the whole batch: the rows are read at once.
+    A token to look up, or a layer, that the model lacks would fail the whole batch: the rows are
+    read at once.
 
     Raises:
         ImpossibleAnswer: it is something else.
@@ -78,6 +84,10 @@ def checked_ask(ask: Asks, *, num_rows: int, vocab_size: int) -> Asks:
     for each in ask if isinstance(ask, tuple) else (ask,):
         for token_id in each.also if isinstance(each, Best) else ():
             _require(_is_below(token_id, vocab_size), "token {} does not exist", token_id)
+        contrast = each.processing.contrast
+        num_layers = 0 if depth is None else depth.num_layers
+        for layer in () if contrast is None else contrast.layers:
+            _require(_is_below(layer, num_layers), "nothing is told of layer {}", layer)
     return ask
 
 

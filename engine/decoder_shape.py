@@ -14,6 +14,7 @@ class DecoderShape:
     num_kv_heads: int
     head_dim: int
     context_length: int  # tokens
+    has_tied_embeddings: bool = False  # the matrix that embeds tokens gives the logits, too
 
     @property
     def floats_per_token(self) -> int:

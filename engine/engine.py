@@ -56,7 +56,11 @@ class Engine:
         self._config = config
         self._clock = clock
         self._scheduler = Scheduler(
-            cache=runner.cache, config=config, vocab_size=runner.vocab_size, clock=clock
+            cache=runner.cache,
+            config=config,
+            vocab_size=runner.vocab_size,
+            clock=clock,
+            depth=runner.depth,
         )
         self._hidden_states = HiddenStates()
         self._totals = _Totals()
@@ -74,6 +78,7 @@ class Engine:
             is_deterministic=self._runner.is_deterministic,
             has_all_logits=self._runner.has_all_logits,
             has_hidden_states=self._runner.has_hidden_states,
+            depth=self._runner.depth,
         )
 
     @property

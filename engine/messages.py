@@ -5,12 +5,13 @@ while tokens become certain, then exactly one `RequestFinished` or `RequestFaile
 unless it was cancelled: a cancelled request gets no further event.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from decoding.adjustments import NO_ADJUSTMENTS, Adjustments
 from decoding.base import (
     Alternatives,
     Hypothesis,
+    ModelDepth,
     PhrasesOf,
     StopCheck,
     Strategy,
@@ -73,14 +74,13 @@ class GenerationRequest:
     @property
     def task(self) -> Task:
         """What a decoder must know of it."""
-        known = {} if self.phrases_of is None else {"phrases_of": self.phrases_of}
-        return Task(
+        task = Task(
             max_new_tokens=self.max_new_tokens,
             seed=self.seed,
             eos_token_ids=self.eos_token_ids,
             stop=self.stop,
-            **known,
         )
+        return task if self.phrases_of is None else replace(task, phrases_of=self.phrases_of)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +139,7 @@ class EngineLimits:
     is_deterministic: bool  # whether a request gets the same bits whatever runs beside it
     has_hidden_states: bool  # whether strategies may look at hidden states
     has_all_logits: bool  # whether logits can be had after several tokens of a row in one step
+    depth: ModelDepth | None = None  # of the model, if strategies may ask for single layers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

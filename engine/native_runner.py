@@ -8,6 +8,7 @@ bits depend on its sequence alone. Used on the engine thread only, once loaded.
 
 import mmap
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,13 @@ import onnxruntime as ort
 import psutil
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from decoding.logits import Logits, Summary
+from decoding.base import ModelDepth
+from decoding.logits import EarlyExits, Logits, Summary
 from engine.config import EngineConfig
 from engine.decoder_shape import DecoderShape
+from engine.early_exits import KeptRows, kept_rows
 from engine.errors import CacheTooLarge, CacheTooSmall
 from engine.paged_cache import PagedCache
 from engine.plan import Plan, PlannedRow
@@ -27,6 +31,21 @@ from engine.row_store import NO_RESERVE
 BLOCK_TOKENS = 16  # positions of a block, as the operators lay them out
 CPU_SHARE = 0.25  # of the memory that is available once the model is loaded
 CPU_MOST_BYTES = 4 * 2**30
+_NO_PLACES = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Step:
+    """A step as the graph takes it."""
+
+    token_ids: NDArray[np.int64]  # [1, tokens]
+    tables: NDArray[np.int32]  # [rows, blocks]
+    starts: NDArray[np.int32]  # [rows + 1]
+    lengths: NDArray[np.int32]  # [rows]
+    logits_at: NDArray[np.int64]  # [wanted]
+    kept_at: NDArray[np.int32]  # [kept]
+    states: NDArray[np.float32]  # [layers, kept, width], written by the graph
+    early: NDArray[np.float32]  # [1, early, width]
 
 
 class NativeRunner:
@@ -41,6 +60,11 @@ class NativeRunner:
         vocab_size: int,
     ) -> None:
         self._session = session
+        width = next(each.shape[-1] for each in session.get_inputs() if each.name == "early_states")
+        self._no_states = np.empty((1, 0, width), np.float32)
+        self._depth = ModelDepth(
+            num_layers=shape.num_layers, has_tied_embeddings=shape.has_tied_embeddings
+        )
         self._cache = PagedCache(num_blocks=num_blocks, block_size=BLOCK_TOKENS)
         self._blocks = _map_blocks(num_blocks, shape)
         self._shape = shape
@@ -98,6 +122,11 @@ class NativeRunner:
         return True
 
     @property
+    def depth(self) -> ModelDepth:
+        """Every layer's attention keeps what its layer was given, where it is asked to."""
+        return self._depth
+
+    @property
     def is_deterministic(self) -> bool:
         """Each token is computed by itself, in an order of its own."""
         return True
@@ -117,16 +146,19 @@ class NativeRunner:
             sources, destinations = zip(*copies, strict=True)
             self._blocks[list(destinations)] = self._blocks[list(sources)]
         num_wanted = sum(row.num_logits for row in plan.rows)
-        said = self._run(plan.rows, has_hidden=bool(plan.watched))
+        kept = kept_rows(plan)
+        step = self._lay_out(plan.rows, kept)
+        said = self._run(step, has_hidden=bool(plan.watched))
         logits, summary, hidden = (torch.from_numpy(each[:num_wanted]) for each in said)
-        of_rows = Summary(summary[:, :1], summary[:, 1:].long())
-        return Logits(logits, of_rows, hidden if plan.watched else None)
+        return Logits(
+            logits,
+            _summary(summary),
+            hidden if plan.watched else None,
+            None if kept is None else self._early_exits(step, kept),
+        )
 
-    def _run(self, rows: Sequence[PlannedRow], *, has_hidden: bool) -> list[NDArray[np.float32]]:
-        """Logits [wanted, vocab], what the graph says of each row of them [wanted, 2], and more.
-
-        That is the hidden states that they are computed from, [wanted, width], or nothing.
-        """
+    def _lay_out(self, rows: Sequence[PlannedRow], kept: KeptRows | None) -> "_Step":
+        """The rows' tokens one after the other."""
         token_ids: list[int] = []
         starts: list[int] = [0]
         logits_at: list[int] = []
@@ -134,16 +166,27 @@ class NativeRunner:
             token_ids += row.sequence.tokens_between(row.start, row.end)
             starts.append(len(token_ids))
             logits_at += range(len(token_ids) - row.num_logits, len(token_ids))
-        logits_at = logits_at or [0]  # the graph cannot take none
-        logits = self._room_for(len(logits_at))
-        summary = np.empty((len(logits_at), 2), np.float32)
-        binding = self._session.io_binding()
-        binding.bind_cpu_input("input_ids", np.array([token_ids], np.int64))
-        binding.bind_cpu_input("cache", self._blocks)
-        binding.bind_cpu_input("block_tables", self._tables(rows))
-        binding.bind_cpu_input("row_starts", np.array(starts, np.int32))
-        binding.bind_cpu_input("row_lengths", np.array([row.end for row in rows], np.int32))
-        binding.bind_cpu_input("logits_at", np.array(logits_at, np.int64))
+        kept_at = np.array([logits_at[row] for row in kept.rows] if kept else [], np.int32)
+        width = self._no_states.shape[2]
+        return _Step(
+            token_ids=np.array([token_ids], np.int64),
+            tables=self._tables(rows),
+            starts=np.array(starts, np.int32),
+            lengths=np.array([row.end for row in rows], np.int32),
+            logits_at=np.array(logits_at or [0], np.int64),  # the graph cannot take none
+            kept_at=kept_at,
+            states=np.empty((self._shape.num_layers, len(kept_at), width), np.float32),
+            early=self._no_states,
+        )
+
+    def _run(self, step: "_Step", *, has_hidden: bool) -> list[NDArray[np.float32]]:
+        """Logits [wanted, vocab], what the graph says of each row of them [wanted, 2], and more.
+
+        That is the hidden states that they are computed from, [wanted, width], or nothing.
+        """
+        logits = self._room_for(len(step.logits_at))
+        summary = np.empty((len(step.logits_at), 2), np.float32)
+        binding = self._bind(step)
         binding.bind_output("logits", "cpu", 0, np.float32, (1, *logits.shape), logits.ctypes.data)
         place = ("summary", "cpu", 0, np.float32, (1, *summary.shape), summary.ctypes.data)
         binding.bind_output(*place)
@@ -154,10 +197,37 @@ class NativeRunner:
         self._session.run_with_iobinding(binding)
         return [logits, summary, binding.get_outputs()[-1].numpy()[0]]
 
+    def _bind(self, step: "_Step") -> ort.IOBinding:
+        binding = self._session.io_binding()
+        binding.bind_cpu_input("input_ids", step.token_ids)
+        binding.bind_cpu_input("cache", self._blocks)
+        binding.bind_cpu_input("block_tables", step.tables)
+        binding.bind_cpu_input("row_starts", step.starts)
+        binding.bind_cpu_input("row_lengths", step.lengths)
+        binding.bind_cpu_input("logits_at", step.logits_at)
+        binding.bind_cpu_input("kept_at", step.kept_at)
+        binding.bind_cpu_input("inner_states", step.states)
+        binding.bind_cpu_input("early_states", step.early)
+        return binding
+
+    def _early_exits(self, step: "_Step", kept: KeptRows) -> EarlyExits:
+        states = {layer: torch.from_numpy(step.states[layer]) for layer in kept.layers}
+        return EarlyExits(states=states, head=self._say, places=kept.places)
+
+    def _say(self, states: Tensor) -> Logits:
+        """Logits of states [rows, width]: a step without tokens puts them through the head."""
+        step = replace(self._lay_out((), None), logits_at=_NO_PLACES, early=states[None].numpy())
+        binding = self._bind(step)
+        for name in ("logits", "summary"):
+            binding.bind_output(name, "cpu")
+        self._session.run_with_iobinding(binding)
+        logits, summary = (torch.from_numpy(each.numpy()[0]) for each in binding.get_outputs())
+        return Logits(logits, _summary(summary))
+
     def _tables(self, rows: Sequence[PlannedRow]) -> NDArray[np.int32]:
         """Each row's blocks, padded with blocks that are not read."""
         tables = [self._cache.block_table(row.sequence.id) for row in rows]
-        padded = np.zeros((len(rows), max(map(len, tables))), np.int32)
+        padded = np.zeros((len(rows), max(map(len, tables), default=0)), np.int32)
         for at, table in enumerate(tables):
             padded[at, : len(table)] = table
         return padded
@@ -166,6 +236,11 @@ class NativeRunner:
         if num_rows > len(self._logits):
             self._logits = np.empty((num_rows, self._vocab_size), np.float32)
         return self._logits[:num_rows]
+
+
+def _summary(said: Tensor) -> Summary:
+    """What the graph says of each row of logits, [rows, 2]."""
+    return Summary(said[:, :1], said[:, 1:].long())
 
 
 def _map_blocks(num_blocks: int, shape: DecoderShape) -> NDArray[np.float32]:

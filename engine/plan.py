@@ -17,6 +17,12 @@ class PlannedRow:
     start: int
     end: int
     num_logits: int  # logits are wanted after so many of the last tokens
+    exit_layers: tuple[int, ...] = ()  # what would be said after these is wanted, too
+
+    @property
+    def num_exits(self) -> int:
+        """After so many of its last tokens: the newest one and its drafts."""
+        return 1 + len(self.sequence.draft_ids) if self.exit_layers else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,10 @@ class RowRunner:
         return False
 
     @property
+    def depth(self) -> None:
+        """Nor does it look between layers."""
+
+    @property
     def has_all_logits(self) -> bool:
         """A call gives the logits of each row's last token only."""
         return False

@@ -6,6 +6,7 @@ the scheduler accounts in it through `KVCache`.
 
 from typing import Protocol
 
+from decoding.base import ModelDepth
 from decoding.logits import Logits
 from engine.kv_cache import KVCache
 from engine.plan import Plan
@@ -33,6 +34,10 @@ class Runner(Protocol):
     @property
     def has_hidden_states(self) -> bool:
         """Whether it can tell the hidden states that logits are computed from."""
+
+    @property
+    def depth(self) -> ModelDepth | None:
+        """The model's layers, if it can tell what the model would say after each; else None."""
 
     @property
     def is_deterministic(self) -> bool:

@@ -8,10 +8,11 @@ again later. It is the only writer of groups and sequences.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import count
 
 from decoding.adjuster import compile_adjustments
-from decoding.base import Continuation, Decision
+from decoding.base import Continuation, Decision, ModelDepth
 from engine.config import EngineConfig
 from engine.decide import checked_ask
 from engine.kv_cache import KVCache
@@ -35,9 +36,11 @@ class Scheduler:
         config: EngineConfig,
         vocab_size: int,
         clock: Callable[[], float],
+        depth: ModelDepth | None = None,
     ) -> None:
         self._cache = cache
         self._vocab_size = vocab_size
+        self._depth = depth
         self._config = config
         self._clock = clock
         self._arrivals = count()
@@ -48,12 +51,15 @@ class Scheduler:
 
     def add(self, request: GenerationRequest) -> None:
         """Queue a request that fits the engine's limits; a strategy that raises is not queued."""
-        task = request.task
+        task = replace(request.task, depth=self._depth)
         decoder = request.strategy.start(task)
         group = Group(
             request=request,
             decoder=decoder,
-            ask=checked_ask(decoder.ask, num_rows=1, vocab_size=self._vocab_size),
+            ask=checked_ask(
+                decoder.ask, num_rows=1, vocab_size=self._vocab_size, depth=self._depth
+            ),
+            depth=self._depth,
             adjuster=compile_adjustments(request.adjustments, task),
             arrival=next(self._arrivals),
             submitted_at=self._clock(),
@@ -262,12 +268,13 @@ class _Step:
         if not ranges:
             return
         is_whole = sum(end - start for _, start, end in ranges) == group.num_remaining
+        exit_layers = group.exit_layers if is_whole else ()
         for row, start, end in ranges:
             is_main = row in group.rows
             num_scored = _num_scored(group.request, start, end) if is_main else 0
             is_watched = is_main and group.request.needs_hidden_states
             num_logits = end - start if is_watched else max(int(is_whole), num_scored)
-            planned = PlannedRow(row, start, end, num_logits)
+            planned = PlannedRow(row, start, end, num_logits, exit_layers if is_main else ())
             self._rows.append(planned)
             if num_scored:
                 self._scored.append(Scored(planned, group))
@@ -292,7 +299,7 @@ class _Step:
         row.draft_ids = drafts
         at = next(at for at, planned in enumerate(self._rows) if planned.sequence is row)
         end = row.num_tokens + len(drafts)
-        self._rows[at] = PlannedRow(row, row.num_computed, end, num_logits=1 + len(drafts))
+        self._rows[at] = replace(self._rows[at], end=end, num_logits=1 + len(drafts))
         self.budget -= len(drafts)
 
     def plan(self) -> Plan | None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence as Rows
 from dataclasses import dataclass, field
 
 from decoding.adjuster import Adjuster
-from decoding.base import Asks, Decoder
+from decoding.base import Asks, Decoder, ModelDepth
 from engine.messages import GenerationRequest
 from engine.observed import Observed
 from engine.tracer import Tracer
@@ -68,6 +68,7 @@ class Group:
     started_at: float | None = None  # first scheduled
     first_token_at: float | None = None
     adjuster: Adjuster | None = None  # what is done to the scores of its rows
+    depth: ModelDepth | None = None  # of the model, if rows may ask for single layers
     num_cached_tokens: int = 0
     num_preemptions: int = 0
     observed: Observed = field(default_factory=Observed)  # the engine writes it
@@ -87,6 +88,13 @@ class Group:
     def num_remaining(self) -> int:
         """Tokens to compute, over all rows, before the group can choose again."""
         return sum(row.num_remaining for row in self.held)
+
+    @property
+    def exit_layers(self) -> tuple[int, ...]:
+        """The layers that its coming step is to tell of."""
+        asks = self.ask if isinstance(self.ask, tuple) else (self.ask,)
+        contrasts = (ask.processing.contrast for ask in asks)
+        return tuple(sorted({layer for each in contrasts if each for layer in each.layers}))
 
     @property
     def is_decoding(self) -> bool:

@@ -6,7 +6,8 @@ and CUDA; it is the reference for correctness everywhere.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Self
 
@@ -15,11 +16,14 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
-from decoding.logits import Logits
+from decoding.base import ModelDepth
+from decoding.logits import EarlyExits, Logits
 from engine.cache_size import num_cache_blocks
 from engine.config import EngineConfig
+from engine.early_exits import KeptRows, kept_rows
 from engine.errors import UnsupportedModel
 from engine.flat_batch import build_flat_batch
+from engine.inner_layers import InnerLayers
 from engine.kv_store import KVStore, LayerShape
 from engine.paged_attention import ATTENTION_NAME, LayerProbe, register_paged_attention
 from engine.paged_cache import PagedCache
@@ -32,12 +36,19 @@ class TorchRunner:
     """Runs a module over planned rows. Used on the engine thread only, once loaded."""
 
     def __init__(
-        self, module: PreTrainedModel, *, cache: PagedCache, store: KVStore, context_length: int
+        self,
+        module: PreTrainedModel,
+        *,
+        cache: PagedCache,
+        store: KVStore,
+        context_length: int,
+        inner: InnerLayers | None = None,
     ) -> None:
         self._module = module
         self._cache = cache
         self._store = store
         self._context_length = context_length
+        self._inner = inner
         self._device = module.device
         self._can_select_logits = "logits_to_keep" in inspect.signature(module.forward).parameters
 
@@ -73,6 +84,8 @@ class TorchRunner:
         context_length = usable_context(module, context_length)
         check_windows(module, probe.windows, context_length)
         _set_attention(module, plain_attention)
+        # A compiled layer does not see who looks at what goes into it.
+        inner = InnerLayers.of(module) if compile_layers is None else None
         self_test = SelfTest.of(module, context_length)
         _set_attention(module, ATTENTION_NAME)
         num_blocks = num_cache_blocks(
@@ -82,7 +95,7 @@ class TorchRunner:
             device=module.device,
             context_length=context_length,
         )
-        build = partial(cls._build, module, probe.shapes, config.block_size, context_length)
+        build = partial(cls._build, module, probe.shapes, config.block_size, context_length, inner)
         if compile_layers is not None:
             compile_layers(module)
             _run_single_token(build(2))
@@ -97,6 +110,7 @@ class TorchRunner:
         shapes: Mapping[int, LayerShape],
         block_size: int,
         context_length: int,
+        inner: InnerLayers | None,
         num_blocks: int,
     ) -> "TorchRunner":
         store = KVStore(
@@ -107,7 +121,7 @@ class TorchRunner:
             device=module.device,
         )
         cache = PagedCache(num_blocks=num_blocks, block_size=block_size)
-        return cls(module, cache=cache, store=store, context_length=context_length)
+        return cls(module, cache=cache, store=store, context_length=context_length, inner=inner)
 
     @property
     def cache(self) -> PagedCache:
@@ -135,6 +149,11 @@ class TorchRunner:
         return self._module.base_model is not self._module
 
     @property
+    def depth(self) -> ModelDepth | None:
+        """The module's layers, if what goes into them can be looked at."""
+        return None if self._inner is None else self._inner.depth
+
+    @property
     def is_deterministic(self) -> bool:
         """Matrix products of other shapes add up in other orders."""
         return False
@@ -149,16 +168,33 @@ class TorchRunner:
     def forward(self, plan: Plan) -> Logits:
         """Logits of the rows that want them after computing the plan's tokens."""
         batch = build_flat_batch(plan, self._cache, self._store, self._device)
+        kept = kept_rows(plan)
         with torch.inference_mode():
             self._store.copy_blocks(self._cache.take_copies())
-            with _HiddenStates(self._module, is_wanted=bool(plan.watched)) as hidden:
+            with (
+                _HiddenStates(self._module, is_wanted=bool(plan.watched)) as hidden,
+                self._looking_inside(kept, batch.logits_at) as early,
+            ):
                 values = self._logits(
                     batch.logits_at,
                     input_ids=batch.token_ids,
                     position_ids=batch.positions,
                     flat_batch=batch,
                 )
-        return Logits(values, hidden=hidden.of(batch.logits_at))
+        return Logits(values, hidden=hidden.of(batch.logits_at), early=early)
+
+    @contextmanager
+    def _looking_inside(
+        self, kept: KeptRows | None, logits_at: Tensor
+    ) -> Iterator[EarlyExits | None]:
+        """Early exits of the rows of logits that are kept; None if there are none."""
+        if kept is None:
+            yield None
+            return
+        assert self._inner is not None, "layers are only asked for where there are some"
+        at = logits_at[list(kept.rows)]
+        with self._inner.watched(kept.layers, at) as states:
+            yield self._inner.exits(states, kept)
 
     def _logits(self, at: Tensor, **inputs: object) -> Tensor:
         if self._can_select_logits:

@@ -43,6 +43,7 @@ from optimize.onnx_session import open_session
 from optimize.onnx_structure import attention_shape, find_sites
 from optimize.onnx_windows import set_windows, smallest_window
 from optimize.report import Progress, stage
+from optimize.smoothing import HEAD_FACTORS
 from optimize.weight_scheme import WeightScheme
 
 _PROMPT_TOKENS = 70  # of the longest prompt to check with
@@ -89,7 +90,8 @@ def export_onnx(order: ExportOrder, target: Path, *, progress: Progress) -> Onnx
         graph = apply_scheme(decoder, progress)
         keep_last_position(graph, vocab_size=manifest.vocab_size)
         graph.save(target)
-        write_native_graph(target, manifest.attention)
+        head_factors = graph.float_weight(HEAD_FACTORS) if graph.is_weight(HEAD_FACTORS) else None
+        write_native_graph(target, manifest.attention, head_factors=head_factors)
         progress("checking the exported model", 0.0)
         tolerance = TOLERANCES.get(order.scheme, QUANTIZED_TOLERANCE)
         check_graph(open_session(target), manifest, reference, tolerance=tolerance)
@@ -149,6 +151,7 @@ def _describe(
         num_kv_heads=shape.num_kv_heads,
         head_dim=shape.head_dim,
         vocab_size=config.vocab_size,
+        has_tied_embeddings=bool(config.tie_word_embeddings),
         context_length=context_length(config, tokenizer, order.name),
         eos_token_ids=tuple(sorted(eos_token_ids(config, settings, tokenizer))),
         source_revision=order.source_revision,

@@ -17,7 +17,7 @@ from optimize.weight_scheme import WeightScheme
 ONNX_MANIFEST_FILE = "beamline-onnx.json"
 GRAPH_FILE = "model.onnx"  # beside it
 NATIVE_GRAPH_FILE = "native.onnx"  # the same with our own operators, where it can be
-EXPORTER_VERSION = 5  # raise it when the same model would give another graph
+EXPORTER_VERSION = 6  # raise it when the same model would give another graph
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +30,7 @@ class OnnxManifest:
     num_kv_heads: int
     head_dim: int
     vocab_size: int
+    has_tied_embeddings: bool  # the matrix that embeds tokens gives the logits, too
     context_length: int  # tokens
     eos_token_ids: tuple[int, ...]
     source_revision: str

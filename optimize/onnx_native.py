@@ -14,12 +14,21 @@ from typing import Any
 from onnx import NodeProto, TensorProto, helper
 
 from optimize.attention_shape import AttentionShape
+from optimize.errors import OnnxUnsupported
+from optimize.onnx_early_exits import (
+    early_inputs,
+    keep_layer_inputs,
+    model_width,
+    put_rows_through_head,
+)
 from optimize.onnx_graph import OnnxGraph
 from optimize.onnx_last_position import LAST_POSITION, LOGITS
 from optimize.onnx_manifest import NATIVE_GRAPH_FILE
+from optimize.onnx_session import Floats
 from optimize.onnx_structure import attention_nodes
 
 DOMAIN = "beamline"
+ATTENTION = "PagedAttention"
 SUMMARY = "summary"  # of each row of logits: the log of its summed exponentials, the best's place
 HIDDEN = "hidden"  # what each row of logits is computed from
 HEAD_MULTIPLE = 16  # dimensions of a head come in whole vectors
@@ -37,16 +46,21 @@ _ATTRIBUTES = ("num_heads", "kv_num_heads", "scale", "do_rotary", "rotary_interl
                "local_window_size")  # fmt: skip
 _GATES = {"QuantizedLinear": "QuantizedGate", "FloatLinear": "FloatGate"}
 _TOKEN_BY_TOKEN = {
-    *("PagedAttention", "QuantizedLinear", "QuantizedGate", "FloatLinear", "FloatGate"),
+    *(ATTENTION, "QuantizedLinear", "QuantizedGate", "FloatLinear", "FloatGate"),
     *("SimplifiedLayerNormalization", "SkipSimplifiedLayerNormalization"),
     *("Sigmoid", "TanhGelu", "Add", "Mul", "Gather", "Constant", "Reshape", "Split"),
-    "RowSummary",
+    *("RowSummary", "Concat"),  # the latter of rows
 }
 _NORMALISATIONS = ("SimplifiedLayerNormalization", "SkipSimplifiedLayerNormalization")
 
 
-def write_native_graph(folder: Path, shape: AttentionShape) -> bool:
-    """Write the native twin of the graph in `folder`; False if the model has no such form."""
+def write_native_graph(
+    folder: Path, shape: AttentionShape, *, head_factors: Floats | None = None
+) -> bool:
+    """Write the native twin of the graph in `folder`; False if the model has no such form.
+
+    By `head_factors` [width] the last normalisation divides for the sake of the head's matrix.
+    """
     graph = OnnxGraph.load(folder)
     layers = attention_nodes(graph)
     if shape.head_dim % HEAD_MULTIPLE or not all(map(_is_plain, layers)):
@@ -62,12 +76,18 @@ def write_native_graph(folder: Path, shape: AttentionShape) -> bool:
     graph.nodes.append(helper.make_node("RowSummary", [LOGITS], [SUMMARY], domain=DOMAIN))
     graph.add_output(SUMMARY)
     _name_hidden_states(graph)
-    graph.set_signature(INPUTS, (LOGITS, SUMMARY, HIDDEN))
+    try:
+        keep_layer_inputs(graph, ATTENTION)
+        put_rows_through_head(graph, hidden=HIDDEN, logits=LOGITS, factors=head_factors)
+    except OnnxUnsupported:
+        return False
+    inputs = {**INPUTS, **early_inputs(model_width(graph, HIDDEN))}
+    graph.set_signature(inputs, (LOGITS, SUMMARY, HIDDEN))
     graph.drop_unused()
     if not all(node.op_type in _TOKEN_BY_TOKEN for node in graph.nodes):
         return False
-    graph.set_output_shape(LOGITS, (1, "logits", "vocabulary"))
-    graph.set_output_shape(SUMMARY, (1, "logits", 2))
+    graph.set_output_shape(LOGITS, (1, "logits_and_early", "vocabulary"))
+    graph.set_output_shape(SUMMARY, (1, "logits_and_early", 2))
     graph.set_output_shape(HIDDEN, (1, "logits", "width"))
     graph.import_domain(DOMAIN)
     graph.save_beside(NATIVE_GRAPH_FILE)
@@ -98,7 +118,7 @@ def _attention(node: NodeProto, layer: int, shape: AttentionShape) -> NodeProto:
     attributes |= {k: v for k, v in _attributes_of(node).items() if k in _ATTRIBUTES}
     inputs = [*node.input[:3], "cache", "block_tables", "row_starts", "row_lengths"]
     return helper.make_node(
-        "PagedAttention",
+        ATTENTION,
         [*inputs, *node.input[_TABLES]],
         node.output[:1],
         domain=DOMAIN,

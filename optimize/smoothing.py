@@ -24,6 +24,7 @@ from optimize.onnx_graph import OnnxGraph
 from optimize.onnx_session import Floats
 from optimize.onnx_structure import NORMS, Origin, Site
 
+HEAD_FACTORS = "head_factors"  # stored where they are hidden before the logits' matrix
 _TINY = 1e-6
 _MAX_ROTATION = 512  # channels that one block of the rotation mixes
 
@@ -55,6 +56,8 @@ def smooth(
             is_hidden = hide is not None and not site.is_shared and hide(graph, site, factors)
         if not is_hidden:
             _divide(graph, site, factors)
+        elif site.is_head:
+            graph.set_weight(HEAD_FACTORS, factors)
         for matmul in site.matmuls:
             _scale_weight(graph, matmul.input[1], rows=factors)
 

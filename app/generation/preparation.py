@@ -177,7 +177,12 @@ class Preparer:
     def _check_task(self, request: TextRequest, max_new_tokens: int) -> None:
         if isinstance(request.strategy, ChecksTask):
             request.strategy.check_task(
-                Task(max_new_tokens=max_new_tokens, seed=0, phrases_of=self.translator.phrases_of)
+                Task(
+                    max_new_tokens=max_new_tokens,
+                    seed=0,
+                    phrases_of=self.translator.phrases_of,
+                    depth=self.limits.depth,
+                )
             )
 
     def _guidance(

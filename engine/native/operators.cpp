@@ -6,7 +6,8 @@
 // FloatGate         the same with two of them
 // Sigmoid, TanhGelu functions of each number by itself
 // RowSummary        of each row of scores: the log of its summed exponentials, its largest's place
-// PagedAttention    attention over keys and values that are kept in blocks, written in place
+// PagedAttention    attention over keys and values that are kept in blocks, written in place; on the
+//                   way it keeps what its layer was given, of the tokens that are asked for
 //
 // Built by `native_library.py`; graphs that use them are written by `optimize/onnx_native.py`.
 
@@ -308,11 +309,14 @@ class RowSummary {
 class PagedAttention {
    public:
     static constexpr const char* NAME = "PagedAttention";
-    static constexpr size_t INPUTS = 9;
-    enum Input : size_t { QUERY, KEY, VALUE, CACHE, TABLES, STARTS, LENGTHS, COSINES, SINES };
+    static constexpr size_t INPUTS = 12;
+    enum Input : size_t {
+        QUERY, KEY, VALUE, CACHE, TABLES, STARTS, LENGTHS, COSINES, SINES, STREAM, KEPT_AT, KEPT
+    };
 
     static ElementType input_type(size_t index) {
-        return index == TABLES || index == STARTS || index == LENGTHS ? INT32 : FLOAT;
+        const bool is_number = index == TABLES || index == STARTS || index == LENGTHS;
+        return is_number || index == KEPT_AT ? INT32 : FLOAT;
     }
 
     explicit PagedAttention(const KernelInfo* info) {
@@ -330,6 +334,7 @@ class PagedAttention {
     }
 
     void compute(KernelContext* context) const {
+        keep_stream(context);
         const Call call(*this, context);
         const size_t heads = call.shape.kv_heads;
         if (call.is_decoding()) {
@@ -355,6 +360,23 @@ class PagedAttention {
     }
 
    private:
+    // Copies what the layer was given, at the places that somebody wants to know of.
+    void keep_stream(const KernelContext* context) const {
+        const Value* kept_at = api.input(context, KEPT_AT);
+        if (kept_at == nullptr) return;
+        const size_t count = Dimensions(kept_at)[0];
+        if (count == 0) return;
+        const Value* stream = api.input(context, STREAM);
+        const size_t width = Dimensions(stream)[2];
+        const auto* places = elements<int32_t>(kept_at);
+        // Like the cache, it is given to be written.
+        float* kept = const_cast<float*>(elements<float>(api.input(context, KEPT))) +
+                      shape_.layer * count * width;
+        for (size_t at = 0; at < count; ++at)
+            std::memcpy(kept + at * width, elements<float>(stream) + places[at] * width,
+                        width * sizeof(float));
+    }
+
     static constexpr size_t QUERIES = 8;  // positions of a prompt that are attended from at once
 
     struct Piece {

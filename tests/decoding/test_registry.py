@@ -74,7 +74,7 @@ def test_built_in_strategies_are_listed_under_their_own_names() -> None:
             *("greedy", "sample", "top_k", "top_p", "beam", "beam_sample", "best_of"),
             *("min_p", "typical", "epsilon", "eta", "top_h", "top_n_sigma", "xtc"),
             *("dynamic_temperature", "mirostat", "diverse_beam", "constrained_beam"),
-            "contrastive",
+            *("contrastive", "dola"),
         )
     }
     assert DEFAULT_STRATEGY == "sample"

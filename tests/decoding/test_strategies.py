@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 from typing_extensions import Doc
 
-from decoding.base import Candidate, Draw, Strategy, Task
+from decoding.base import Candidate, Draw, ModelDepth, Strategy, Task
 from decoding.beam import Beam
 from decoding.chooser import RowAsk, find_candidates
 from decoding.dynamic_temperature import DynamicTemperatureSampling
@@ -35,7 +35,8 @@ from tests.decoding.rows import FixedRow, random_logits
 PARAMETERS = [
     (strategy, field.name) for strategy in STRATEGIES.values() for field in fields(strategy)
 ]
-TASK = Task(max_new_tokens=10, seed=3)
+DEPTH = ModelDepth(num_layers=8, has_tied_embeddings=False)
+TASK = Task(max_new_tokens=10, seed=3, depth=DEPTH)
 
 
 def _metadata(strategy: type[Strategy], name: str) -> tuple[object, ...]:
@@ -99,9 +100,10 @@ def test_every_strategy_says_what_it_is_and_cannot_be_written(strategy: type[Str
 
 
 def test_only_strategies_that_draw_nothing_need_no_seed() -> None:
-    deterministic = {name for name, each in STRATEGIES.items() if each.is_deterministic}
+    deterministic = {name for name, each in STRATEGIES.items() if each().is_deterministic}
     assert deterministic == {
         *("greedy", "beam", "diverse_beam", "constrained_beam", "contrastive"),
+        "dola",
     }
 
 
@@ -222,12 +224,13 @@ def test_values_at_the_edge_of_what_is_allowed_give_finite_candidates(
 ) -> None:
     hint = get_type_hints(strategy, include_extras=True)[name]
     logits = random_logits(1, 500, spread=30.0)
+    drawing = {each.name: True for each in fields(strategy) if each.name == "do_sample"}
     for value in (1e-300, 1e-40, 1e-10, 0.01, 1.0, 100.0, 1, 0, 1_000_000):
         try:
             allowed = TypeAdapter(hint).validate_python(value)
         except ValidationError:
             continue
-        found = _first_step(strategy(**{name: allowed}), logits)
+        found = _first_step(strategy(**(drawing | {name: allowed})), logits)
         scores = torch.tensor([(each.score, each.logprob) for each in found])
         assert scores.numel()
         assert scores.isfinite().all(), f"{name} {value}"

@@ -9,10 +9,11 @@ from collections.abc import Callable
 import torch
 
 from decoding.adjustments import NO_ADJUSTMENTS, Adjustments
-from decoding.base import StopCheck, Strategy
+from decoding.base import ModelDepth, StopCheck, Strategy
 from decoding.greedy import Greedy
-from decoding.logits import Logits
+from decoding.logits import EarlyExits, Logits
 from engine.config import EngineConfig
+from engine.early_exits import kept_rows
 from engine.engine import Engine
 from engine.messages import GenerationRequest
 from engine.paged_cache import PagedCache
@@ -33,6 +34,7 @@ class HashRunner:
     has_all_logits = True
     has_hidden_states = True
     is_deterministic = True
+    depth = ModelDepth(num_layers=4, has_tied_embeddings=False)
 
     def __init__(self, *, num_blocks: int = 400, block_size: int = BLOCK_SIZE) -> None:
         self.cache = PagedCache(num_blocks=num_blocks, block_size=block_size)
@@ -57,7 +59,8 @@ class HashRunner:
         # The digest's next bytes stand for what the logits were computed from.
         hidden = [list(digest[-HIDDEN_WIDTH:]) for digest in digests]
         states = torch.tensor(hidden, dtype=torch.float32).reshape(-1, HIDDEN_WIDTH) - 128
-        return Logits(logits, hidden=states if plan.watched else None)
+        hidden = states if plan.watched else None
+        return Logits(logits, hidden=hidden, early=_early_exits(plan, states))
 
 
 def build_engine(runner: HashRunner, **bounds: int) -> Engine:
@@ -90,6 +93,20 @@ def build_request(
         stop=stop,
         cache_salt=cache_salt,
         adjustments=adjustments,
+    )
+
+
+def _early_exits(plan: Plan, states: torch.Tensor) -> EarlyExits | None:
+    """The states turned by as many places as there are layers, times a matrix."""
+    kept = kept_rows(plan)
+    if kept is None:
+        return None
+    matrix = torch.arange(HIDDEN_WIDTH * VOCAB_SIZE).reshape(HIDDEN_WIDTH, VOCAB_SIZE).sin() / 50
+    of_rows = states[list(kept.rows)]
+    return EarlyExits(
+        states={layer: of_rows.roll(layer, dims=1) for layer in kept.layers},
+        head=lambda given: Logits(given @ matrix),
+        places=kept.places,
     )
 
 

@@ -8,6 +8,7 @@ from transformers import LlamaForCausalLM
 from decoding.adjustments import Adjustments
 from decoding.base import has_independent_rows
 from decoding.contrastive import Contrastive
+from decoding.dola import Dola
 from engine.config import EngineConfig
 from engine.engine import Engine
 from engine.errors import CacheTooLarge, CacheTooSmall
@@ -75,44 +76,56 @@ def test_answers_are_the_same_bits_however_steps_are_cut(load_runner, requests, 
     assert run(load_runner(config), config, requests) == run(load_runner(), ROOMY, requests)
 
 
-def contrastive(requests):
-    strategies = (Contrastive(), Contrastive(top_k=2, penalty_alpha=0.9))
+LOOKING_INSIDE = {
+    "contrastive": (Contrastive(), Contrastive(top_k=2, penalty_alpha=0.9)),
+    "dola": (
+        Dola(dola_layers=(0, 1)),
+        Dola(dola_layers=(0, 1), do_sample=True, temperature=1.5, num_return_sequences=3),
+        Dola(dola_layers="high", relative_top=0.01),
+    ),
+}
+"""Strategies that look at more than logits."""
+
+
+@pytest.fixture(params=LOOKING_INSIDE)
+def looking_inside(request, requests):
+    """Requests of such strategies."""
+    strategies = LOOKING_INSIDE[request.param]
     return [
         replace(
-            request,
-            request_id=f"contrastive {at}",
-            strategy=strategies[at % 2],
+            each,
+            request_id=f"{request.param} {at}",
+            strategy=strategies[at % len(strategies)],
             max_new_tokens=40,
         )
-        for at, request in enumerate(requests[:4])
+        for at, each in enumerate(requests[:8])
     ]
 
 
-def test_contrastive_search_is_that_of_the_torch_runner(
-    exported, tiny_llama_folder, load_runner, requests
+def test_what_is_inside_the_model_is_what_the_torch_runner_sees(
+    exported, tiny_llama_folder, load_runner, looking_inside
 ):
     if exported[1].scheme is not WeightScheme.FP32:
         pytest.skip("quantised weights give other numbers")
     module = LlamaForCausalLM.from_pretrained(tiny_llama_folder).eval()
     reference = TorchRunner.load(module, ROOMY, context_length=CONTEXT_LENGTH)
-    asked = contrastive(requests)
-    expected, found = run(reference, ROOMY, asked), run(load_runner(), ROOMY, asked)
-    for request in asked:
-        (want,), (got,) = expected[request.request_id], found[request.request_id]
-        assert got.token_ids == want.token_ids
+    expected, found = (run(one, ROOMY, looking_inside) for one in (reference, load_runner()))
+    for request in looking_inside:
+        pairs = zip(expected[request.request_id], found[request.request_id], strict=True)
+        assert all(got.token_ids == want.token_ids for want, got in pairs)
 
 
-def test_contrastive_search_gives_the_same_bits_alone_in_company_and_preempted(
-    exported, load_runner, requests
+def test_looking_inside_gives_the_same_bits_alone_in_company_and_preempted(
+    exported, load_runner, requests, looking_inside
 ):
-    asked = contrastive(requests)
+    asked = looking_inside
     together = run(load_runner(), ROOMY, [*requests, *asked])
     bytes_of_block = BLOCK_TOKENS * decoder_shape(exported[1]).bytes_per_token
     tight = EngineConfig(
         max_rows=12,
         max_step_tokens=50,
         block_size=BLOCK_TOKENS,
-        kv_cache_bytes=60 * bytes_of_block,
+        kv_cache_bytes=61 * bytes_of_block,
         num_threads=1,
     )
     answers, num_preemptions = run_and_count(load_runner(tight), tight, asked)

@@ -63,4 +63,5 @@ def _shape(folder: Path) -> DecoderShape:
         num_kv_heads=manifest.num_kv_heads,
         head_dim=manifest.head_dim,
         context_length=manifest.context_length,
+        has_tied_embeddings=manifest.has_tied_embeddings,
     )

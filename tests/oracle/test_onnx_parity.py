@@ -14,19 +14,21 @@ import torch
 
 from decoding.base import Strategy
 from decoding.beam import Beam
+from decoding.dola import Dola
 from decoding.greedy import Greedy
 from engine.config import EngineConfig
 from engine.native_library import build_native_library
 from engine.row_runner import PIECE_TOKENS
 from optimize.errors import OnnxUnsupported
 from optimize.onnx_manifest import NATIVE_GRAPH_FILE
-from tests.oracle.architectures import Architecture
+from tests.oracle.architectures import Architecture, build_model
+from tests.oracle.dola_reference import dola_tokens
 from tests.oracle.engine_run import run_staggered
 from tests.oracle.exam import Exam, set_exam, set_exam_of
 from tests.oracle.onnx_architectures import COMMON, CONTEXT_LENGTH, EXPORTED, NATIVE, REFUSED
 from tests.oracle.onnx_serving import build_native_engine, build_onnx_engine, export_architecture
 from tests.oracle.onnx_smoothing import smoothed_logits
-from tests.oracle.workload import BEAMS, GREEDY, SAMPLES, build_requests, random_ids
+from tests.oracle.workload import BEAMS, GREEDY, PLAIN, SAMPLES, build_requests, random_ids
 
 ROOMY = EngineConfig(num_threads=1, kv_cache_bytes=2**26)
 SHORT_STEPS = EngineConfig(
@@ -37,6 +39,9 @@ FEW_ROWS = EngineConfig(
 )
 NUM_SHARED = 2 * PIECE_TOKENS + 5  # tokens: two pieces and a little
 NUM_NEW_TOKENS = 26
+DOLA: Sequence[Strategy] = [
+    Dola(dola_layers=layers, relative_top=0.02) for layers in ((0,), (1,), (2,), (0, 1, 2), "high")
+]
 LONG: Sequence[Strategy] = [Greedy(), Beam(num_beams=3), Greedy(), Beam(num_beams=2)] * 3
 
 
@@ -118,6 +123,21 @@ def test_our_operators_answer_as_transformers(
     sitting.exam.check(run_staggered(engine, [*samples[:4], *sitting.exam.requests, *samples[4:]]))
     long_exam.check(run_staggered(engine, long_exam.requests, arriving_together=3))
     assert engine.stats().num_cached_tokens == 0
+
+
+def test_our_operators_tell_what_is_inside(sitting: ExportedExam, library: Path) -> None:
+    if sitting.architecture not in NATIVE:
+        pytest.skip("has no native form")
+    model = build_model(sitting.architecture)
+    requests = [
+        replace(one, adjustments=PLAIN)
+        for one in build_requests(DOLA, sitting.exam.eos_token_ids, seed=5, max_new_tokens=16)
+    ]
+    for config in (ROOMY, SHORT_STEPS):
+        engine = build_native_engine(sitting.folder, library, config)
+        run = run_staggered(engine, requests)
+        for request in requests:
+            assert run.tokens(request.request_id) == (dola_tokens(model, request),)
 
 
 def test_smoothing_leaves_float_results_as_they_were(sitting: ExportedExam, tmp_path: Path) -> None:

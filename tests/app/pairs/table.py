@@ -39,6 +39,7 @@ WHY = """
   cannot run ahead of the others.
 - Speculation with `mirostat`: what it asks of a token depends on how surprising the one before
   was.
+- `dola` has several sequences where it draws, with `do_sample`.
 - `contrastive` reads every token of its prompt, whose hidden states it compares: prefixes that are
   cached do not help it.
 """

@@ -18,6 +18,7 @@ def way_of(strategy: str, feature: str) -> dict[str, object]:
     own = {
         "constrained_beam": {"force_words": [FORCED.get(feature, "g")]},
         "contrastive": {"penalty_alpha": 0.1},  # more of it outweighs what the features do
+        "dola": {"do_sample": True} if feature == "n > 1" else {},
     }
     return {"strategy": strategy, **own.get(strategy, {})}
 
