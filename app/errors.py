@@ -5,6 +5,7 @@
   + TextQueueFull: too many texts wait to be tokenised
   + JobsFull: too many jobs are kept
   + JobNotFound: no such job, or it has expired
+  + ModelNotFound: another model than the one that is served
   + ServiceUnavailable: the service is loading, draining or stopping
   + ClientDisconnected: nobody is left to answer
   + ListFailed: no text of a list could be answered
@@ -14,7 +15,7 @@ the service chooses a status. `install_error_handlers` gives every response of a
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -63,6 +64,13 @@ class JobsFull(AppError):
 
 class JobNotFound(AppError):
     """There is no such job: never was, forgotten, or expired."""
+
+
+class ModelNotFound(AppError):
+    """A request names a model that is not served here."""
+
+    def __init__(self, given: str, served: str) -> None:
+        super().__init__(f"There is no model {given!r} here; this server runs {served!r}.")
 
 
 class ServiceUnavailable(AppError):
@@ -132,6 +140,14 @@ class ErrorReply:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """How the paths of another API tell of failures."""
+
+    covers: Callable[[str], bool]  # whether a path is one of them
+    translate: Callable[[ErrorReply], ErrorReply]
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
     """A line of the table. Without a fixed message the error's own text is shown."""
@@ -156,6 +172,7 @@ _TABLE: Mapping[type[Exception], _Row] = {
     RequestRefused: _Row(422, _INVALID, "request_refused"),
     ConstraintNotMet: _Row(422, _INVALID, "constraint_not_met"),
     JobNotFound: _Row(404, _MISSING, "job_not_found"),
+    ModelNotFound: _Row(404, _INVALID, "model_not_found"),
     ClientDisconnected: _Row(499, _INVALID, "client_disconnected"),
     TextQueueFull: _Row(503, _OVERLOADED, "text_queue_full", headers=_SOON),
     QueueFull: _Row(
@@ -209,15 +226,21 @@ def describe(error: Exception) -> ErrorReply:
     return ErrorReply(status=row.status, problems=(problem,), headers=headers)
 
 
-def install_error_handlers(app: FastAPI) -> None:
-    """Answer every failure of the app, from a wrong path to a crash, in the one shape."""
+def install_error_handlers(app: FastAPI, dialects: Sequence[Dialect] = ()) -> None:
+    """Answer every failure of the app, from a wrong path to a crash, in the one shape.
+
+    On the paths of a dialect it is that of the dialect; the first that covers a path counts.
+    """
+
+    async def handle(request: Request, error: Exception) -> Response:
+        path = request.scope["path"]
+        spoken = next((dialect for dialect in dialects if dialect.covers(path)), None)
+        reply = describe(error)
+        return (reply if spoken is None else spoken.translate(reply)).as_response()
+
     for kind in (RequestValidationError, HTTPException, AppError, EngineError, InvalidParameter):
-        app.add_exception_handler(kind, _handle)
-    app.add_exception_handler(Exception, _handle)
-
-
-async def _handle(_request: Request, error: Exception) -> Response:
-    return describe(error).as_response()
+        app.add_exception_handler(kind, handle)
+    app.add_exception_handler(Exception, handle)
 
 
 def _describe_validation(error: RequestValidationError) -> ErrorReply:
@@ -260,6 +283,8 @@ def _describe_list(error: ListFailed) -> ErrorReply:
 
 
 def _param_of(error: Exception) -> str | None:
+    if isinstance(error, ModelNotFound):
+        return "model"
     if isinstance(error, InvalidRequest):
         return error.param
     return error.field if isinstance(error, InvalidParameter | ConstraintNotMet) else None

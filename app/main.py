@@ -24,6 +24,8 @@ from app.http.middleware import BodyLimit, RequestContext
 from app.http.openapi import restore_bounds
 from app.lifespan import build_lifespan, build_services
 from app.loading import LoadModel, load_model
+from app.openai import routes as openai_routes
+from app.openai.errors import DIALECT as OPENAI_DIALECT
 from app.process.progress import ProgressCallback, build_log_progress
 from app.routes import generate, health, jobs, judge, metrics
 from app.settings import Settings, load_settings
@@ -51,7 +53,9 @@ class Service(FastAPI):
     def _body_schemas(self) -> Mapping[str, JsonSchemaValue]:
         judged = (ScoreRequest, DecisionRequest, DetectRequest)
         named = {model.__name__: model.model_json_schema() for model in judged}
-        strategies = StrategyUnion(load_strategies()).schemas
+        known = load_strategies()
+        unions = (StrategyUnion(known), *openai_routes.build_unions(known))
+        strategies = {name: each for union in unions for name, each in union.schemas.items()}
         nested: dict[str, JsonSchemaValue] = {}
         for schema in (*strategies.values(), *named.values()):
             nested |= schema.get("$defs", {})
@@ -85,7 +89,7 @@ def create_app(
     )
     app.state.services = services
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    install_error_handlers(app)
+    install_error_handlers(app, [OPENAI_DIALECT])
     _add_routes(app)
     return app
 
@@ -95,5 +99,6 @@ def _add_routes(app: FastAPI) -> None:
     app.include_router(generate.build_router(strategies))
     app.include_router(jobs.build_router(strategies))
     app.include_router(judge.build_router())
+    app.include_router(openai_routes.build_router(strategies))
     app.include_router(health.build_router())
     app.include_router(metrics.build_router())

@@ -260,6 +260,11 @@ class Engine:
                     index=emission.index,
                     token_ids=emission.token_ids,
                     logprobs=emission.logprobs,
+                    alternatives=group.observed.next_alternatives(
+                        emission.index, emission.token_ids
+                    )
+                    if group.request.num_alternatives
+                    else (),
                 )
             )
         if not decision.live:

@@ -102,6 +102,7 @@ class TokenEvent:
     index: int
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
+    alternatives: tuple[Alternatives, ...] = ()  # at each place, if asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ class Observed:
 
     _alternatives: dict[bytes, Alternatives] = field(default_factory=dict)
     _prompt: dict[int, TokenScore] = field(default_factory=dict)
+    _told: "dict[int, hashlib.blake2b]" = field(default_factory=dict)  # of sequences, by index
 
     def note(self, generated_ids: Sequence[int], alternatives: Alternatives) -> None:
         """What was most likely after these generated tokens."""
@@ -30,9 +31,22 @@ class Observed:
 
     def alternatives_of(self, generated_ids: Sequence[int]) -> tuple[Alternatives, ...]:
         """What was most likely at each place of a finished sequence."""
-        digest = hashlib.blake2b(digest_size=16)
+        return self._follow(hashlib.blake2b(digest_size=16), generated_ids)
+
+    def next_alternatives(self, index: int, token_ids: Sequence[int]) -> tuple[Alternatives, ...]:
+        """What was most likely at the places of the next tokens of a returned sequence.
+
+        Counts them as told: the next call goes on behind them.
+        """
+        told = self._told.setdefault(index, hashlib.blake2b(digest_size=16))
+        return self._follow(told, token_ids)
+
+    def _follow(
+        self, digest: hashlib.blake2b, token_ids: Sequence[int]
+    ) -> tuple[Alternatives, ...]:
+        """What was most likely at the places of tokens; `digest` is of all before, and goes on."""
         found = []
-        for token_id in generated_ids:
+        for token_id in token_ids:
             found.append(self._alternatives.get(digest.digest(), ()))
             digest.update(array("q", (token_id,)).tobytes())
         return tuple(found)

@@ -15,8 +15,8 @@ from pydantic_core import PydanticCustomError
 
 from app.bodies.adjustment_fields import AdjustmentFields
 from app.bodies.structured_outputs import StructuredOutputs
-from app.text.codec import UNDECODABLE
 from app.text.request import Prompt, TextRequest
+from app.text.token_bytes import UNDECODABLE
 from decoding.base import Strategy
 from decoding.errors import InvalidParameter
 from engine.prompt_lookup import PromptLookup

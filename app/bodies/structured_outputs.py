@@ -54,9 +54,7 @@ class StructuredOutputs(StrictModel):
         if len(given) != 1:
             names = ", ".join(GrammarKind)
             raise _mistake(f"Give exactly one of {names}; there are {len(given)}")
-        text = self._text(given[0])
-        if len(text) > MAX_GRAMMAR_CHARACTERS:
-            raise _mistake(f"Is longer than {MAX_GRAMMAR_CHARACTERS} characters; shorten it")
+        self._text(given[0])
         return self
 
     def _given(self) -> list[GrammarKind]:
@@ -72,7 +70,7 @@ class StructuredOutputs(StrictModel):
     def _text(self, kind: GrammarKind) -> str:
         match kind:
             case GrammarKind.JSON:
-                return _schema_text(self.json_schema)
+                return schema_text(self.json_schema)
             case GrammarKind.JSON_OBJECT:
                 return ""
             case GrammarKind.REGEX:
@@ -83,8 +81,12 @@ class StructuredOutputs(StrictModel):
                 return self.grammar or ""
 
 
-def _schema_text(schema: dict[str, Any] | str | None) -> str:
-    """The schema as JSON; the order of properties stays, for it is the order in the text."""
+def schema_text(schema: dict[str, Any] | str | None) -> str:
+    """The schema as JSON; the order of properties stays, for it is the order in the text.
+
+    Raises:
+        PydanticCustomError: it is no schema, or too large or deep a one.
+    """
     if isinstance(schema, str):
         try:
             schema = json.loads(schema)
@@ -94,7 +96,10 @@ def _schema_text(schema: dict[str, Any] | str | None) -> str:
         raise _mistake("json is no object; a schema is one")
     if _is_deeper_than(schema, MAX_DEPTH):
         raise _mistake(f"The schema is nested more than {MAX_DEPTH} deep; flatten it, or use $ref")
-    return json.dumps(schema)
+    text = json.dumps(schema)
+    if len(text) > MAX_GRAMMAR_CHARACTERS:
+        raise _mistake(f"Is longer than {MAX_GRAMMAR_CHARACTERS} characters; shorten it")
+    return text
 
 
 def _is_deeper_than(value: object, depth: int) -> bool:

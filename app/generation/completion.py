@@ -18,6 +18,8 @@ class Chunk:
     index: int
     text: str
     token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    alternatives: tuple[Alternatives, ...] = ()  # at each place, if asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,12 @@ class Completed:
     def as_chunks(self) -> list[Chunk]:
         """The answer as if it had come in one piece a sequence."""
         return [
-            Chunk(index=index, text=sequence.text, token_ids=sequence.token_ids)
+            Chunk(
+                index=index,
+                text=sequence.text,
+                token_ids=sequence.token_ids,
+                logprobs=sequence.logprobs,
+                alternatives=sequence.alternatives,
+            )
             for index, sequence in enumerate(self.sequences)
         ]

@@ -96,7 +96,15 @@ class Flight:
     def _push(self, event: TokenEvent) -> None:
         self._note_time(event)
         piece = self._text(event.index).push(event.token_ids)
-        self.chunks.append(Chunk(index=event.index, text=piece, token_ids=event.token_ids))
+        self.chunks.append(
+            Chunk(
+                index=event.index,
+                text=piece,
+                token_ids=event.token_ids,
+                logprobs=event.logprobs,
+                alternatives=event.alternatives,
+            )
+        )
 
     def _note_time(self, event: TokenEvent) -> None:
         now = self._clock()
@@ -127,18 +135,27 @@ class Flight:
         hypothesis: Hypothesis,
         alternatives: Sequence[tuple[Alternatives, ...]],
     ) -> FinishedText:
-        text = self._text(index)
-        rest = hypothesis.token_ids[text.num_tokens :]
+        text, likely = self._text(index), alternatives[0] if alternatives else ()
+        num_told = text.num_tokens
+        rest = hypothesis.token_ids[num_told:]
         piece = text.push(rest) + text.finish()
         if piece or rest:
-            self.chunks.append(Chunk(index=index, text=piece, token_ids=rest))
+            self.chunks.append(
+                Chunk(
+                    index=index,
+                    text=piece,
+                    token_ids=rest,
+                    logprobs=hypothesis.logprobs[num_told:],
+                    alternatives=likely[num_told:],
+                )
+            )
         return FinishedText(
             text=text.text,
             token_ids=hypothesis.token_ids,
             logprobs=hypothesis.logprobs,
             finish_reason=FinishReason.STOP if text.has_stopped else hypothesis.finish_reason,
             score=hypothesis.score,
-            alternatives=alternatives[0] if alternatives else (),
+            alternatives=likely,
         )
 
     def _text(self, index: int) -> SequenceText:

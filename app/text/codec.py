@@ -13,12 +13,12 @@ from jinja2 import TemplateError
 
 from app.errors import InvalidRequest
 from app.text.request import Conversation, Message
+from app.text.token_bytes import UNDECODABLE, token_bytes
 
 if TYPE_CHECKING:  # importing transformers takes seconds, and only its types are needed here
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
-UNDECODABLE = "\ufffd"  # what decoders write for bytes that are no character, or not yet one
 MAX_CONTEXT_TOKENS = 8
 PROBE = "Hello there,  1 2\n\té"
 
@@ -95,6 +95,11 @@ class TextCodec:
     def token_text(self, token_id: int) -> str:
         """The text of one token alone, special or not."""
         return self._decode((token_id,), skip_special_tokens=False)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes of one token within a text, special or not; it may be part of a character."""
+        piece = cast("str | None", self._tokenizer.convert_ids_to_tokens(token_id))
+        return token_bytes(piece or "", self.token_text(token_id))
 
     def encode_piece(self, text: str) -> tuple[int, ...]:
         """Token ids of a text that stands within another: no special tokens are added."""

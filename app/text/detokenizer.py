@@ -6,7 +6,8 @@ A token is held back while it ends inside a character. Knows nothing of stop str
 
 from collections.abc import Sequence
 
-from app.text.codec import UNDECODABLE, TextCodec
+from app.text.codec import TextCodec
+from app.text.token_bytes import UNDECODABLE
 
 MAX_HELD_TOKENS = 16  # no character has more bytes than this; what is held longer is garbage
 

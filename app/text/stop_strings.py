@@ -6,7 +6,8 @@ loop, where it also holds back text that may turn out to be the beginning of a s
 
 from collections.abc import Sequence
 
-from app.text.codec import UNDECODABLE, TextCodec
+from app.text.codec import TextCodec
+from app.text.token_bytes import UNDECODABLE
 
 MAX_ANCHOR_TOKENS = 8
 

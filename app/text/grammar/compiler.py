@@ -140,7 +140,7 @@ def _grammar(spec: GrammarSpec) -> str:
 def _refusal(spec: GrammarSpec, reason: str) -> InvalidRequest:
     return InvalidRequest(
         f"This {spec.kind} cannot be followed: {_gist(reason)}. Correct or simplify it.",
-        param=f"structured_outputs.{spec.kind}",
+        param=spec.origin or f"structured_outputs.{spec.kind}",
         code="invalid_grammar",
     )
 

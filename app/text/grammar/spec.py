@@ -1,6 +1,6 @@
 """What a request wants its text to look like: parsed, bounded, frozen."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -20,3 +20,4 @@ class GrammarSpec:
 
     kind: GrammarKind
     text: str
+    origin: str | None = field(default=None, compare=False)  # the body's field, for errors

@@ -1,0 +1,52 @@
+"""How failures look under `/v1`: OpenAI's status codes, and its names for fields.
+
+The envelope is that of the whole service already. `/v1/systemone` is no route of OpenAI's and
+keeps ours.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+from app.errors import Dialect, ErrorReply, Problem
+
+PREFIX = "/v1/"
+NOT_OPENAI = frozenset({"/v1/systemone"})
+STATUSES: Mapping[int, int] = MappingProxyType({422: 400})
+FIELDS: Mapping[str, str] = MappingProxyType(  # what these bodies call ours
+    {
+        "max_new_tokens": "max_tokens",
+        "num_return_sequences": "n",
+        "prompt_logprobs": "logprobs",
+    }
+)
+OUR_FIELD = re.compile(rf"\b({'|'.join(FIELDS)})\b")
+
+
+def covers(path: str) -> bool:
+    """Whether a path is OpenAI's."""
+    return path.startswith(PREFIX) and path not in NOT_OPENAI
+
+
+def translate(reply: ErrorReply) -> ErrorReply:
+    """A failure as OpenAI's API would tell it."""
+    return replace(
+        reply,
+        status=STATUSES.get(reply.status, reply.status),
+        problems=[_translated(problem) for problem in reply.problems],
+    )
+
+
+def _translated(problem: Problem) -> Problem:
+    if problem.code == "unknown_field":  # it tells what the client itself wrote
+        return problem
+    param = problem.param
+    return replace(
+        problem,
+        message=OUR_FIELD.sub(lambda match: FIELDS[match[0]], problem.message),
+        param=None if param is None else FIELDS.get(param, param),
+    )
+
+
+DIALECT = Dialect(covers=covers, translate=translate)
