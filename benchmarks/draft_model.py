@@ -6,7 +6,7 @@
 Without models named, the pair is made of the default one, since no smaller model of its family can
 be had offline. "8-bit draft": its weights in float32 are served by torch, and the same model with
 8-bit weights and activations on our own operators guesses. That draft is nearly always right and
-costs half as much a token here, so it shows what a good draft gains on this runtime. "Truncated":
+costs less a token, so it shows what a good draft gains there. "Truncated":
 served by our own operators, with its own first layers as the draft, which were never trained to
 speak: nearly always wrong, it shows what a useless draft costs. A small model trained on the same
 tokens lies between the two; name one with --model and --draft-model.
@@ -22,8 +22,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-from safetensors.torch import load_file, save_file
 
 from app.loading import LoadedModel, load_model
 from app.settings import Settings
@@ -77,16 +75,8 @@ def truncate(source: Path, target: Path) -> None:
     """The same model with its first layers only."""
     shutil.copytree(source, target)
     config = json.loads((target / "config.json").read_text())
-    config |= {"num_hidden_layers": NUM_LAYERS_KEPT, "layer_types": None}
+    config["num_hidden_layers"] = NUM_LAYERS_KEPT  # weights of the others are not loaded
     (target / "config.json").write_text(json.dumps(config))
-    for file in target.glob("*.safetensors"):
-        kept = {
-            name: tensor
-            for name, tensor in load_file(file).items()
-            if ".layers." not in name
-            or int(name.split(".layers.")[1].split(".")[0]) < NUM_LAYERS_KEPT
-        }
-        save_file(kept, file, metadata={"format": "pt"})
 
 
 def compare(

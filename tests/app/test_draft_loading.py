@@ -47,7 +47,6 @@ def draft_runner_of(loaded):
     return loaded.engine._draft_model._runner
 
 
-@pytest.mark.filterwarnings("ignore:Some weights of the model checkpoint")
 @pytest.mark.parametrize(
     ("runtime", "kind"), [("auto", NativeRunner), ("torch", TorchRunner)], ids=["auto", "torch"]
 )
