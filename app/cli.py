@@ -41,6 +41,7 @@ PANELS: Mapping[str, tuple[str, ...]] = {
         *("model", "revision", "runtime", "weights", "calibration", "native"),
         *("device", "dtype", "trust_remote_code", "cache_folder"),
     ),
+    "Draft model": ("draft_model", "draft_revision", "num_speculative_tokens"),
     "Server": (
         *("host", "port", "max_body_bytes", "grace_seconds", "stall_seconds"),
         *("log_level", "log_format", "access_log"),
@@ -114,7 +115,9 @@ def serve(**options: object) -> None:
 
 def _check_and_serve(settings: Settings) -> int:
     with closing(open_socket(settings.host, settings.port)) as listener:
-        check_runtime(settings, check_model(settings.model_spec))
+        for each in (settings, settings.draft_settings):
+            if each is not None:
+                check_runtime(each, check_model(each.model_spec))
         limit_spinning()
         # A start makes hundreds of thousands of objects and no garbage worth looking for: without
         # collections it is a fifth faster. `app/serve.py` turns them on again.

@@ -56,6 +56,7 @@ def _engine_totals(stats: EngineStats) -> Iterator[Metric]:
     for name, help_text, value in (
         ("engine_steps", "Steps of the batch.", stats.num_steps),
         ("engine_forward_seconds", "Time spent inside the model.", stats.forward_seconds),
+        ("spec_decode_draft_seconds", "Time spent in the draft model.", stats.draft_seconds),
         ("engine_failures", "Generations that the engine failed.", stats.num_failures),
         (
             "engine_generated_tokens",

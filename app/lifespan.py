@@ -120,6 +120,7 @@ def _wire(services: Services, loaded: LoadedModel, grammars: GrammarCompiler) ->
         grammars=grammars,
         eos_token_ids=loaded.eos_token_ids,
         clock=services.clock,
+        default_guesses=settings.default_guesses,
     )
     services.jobs = JobStore(
         max_jobs=settings.max_jobs, ttl_seconds=settings.job_ttl_seconds, clock=services.clock

@@ -25,6 +25,7 @@ from optimize.weight_scheme import WeightScheme
 ENVIRONMENT_PREFIX = "BEAMLINE_"
 SERVICE_LINK = re.compile(r"BEAMLINE_(SERVICE_(HOST|PORT.*)|PORT_\d+_.*)")
 MEBIBYTE = 2**20
+DEFAULT_GUESSES = 4
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Seconds = Annotated[float, Field(ge=0.0, le=86_400.0, allow_inf_nan=False)]
@@ -74,6 +75,18 @@ class Settings(BaseSettings):
     )
     trust_remote_code: bool = Field(
         default=False, description="Run Python code that comes with the model."
+    )
+    draft_model: str | None = Field(
+        default=None,
+        description="A smaller model with the same tokenizer that guesses ahead; named as --model.",
+    )
+    draft_revision: str | None = Field(default=None, description="Revision of the draft model.")
+    num_speculative_tokens: int | None = Field(
+        default=None,
+        ge=0,
+        le=64,
+        description="Guesses of the draft model at once, for requests that do not say; by default "
+        f"{DEFAULT_GUESSES}. 0: only for those that ask.",
     )
     cache_folder: Path = Field(
         default_factory=lambda: Path(platformdirs.user_cache_dir("beamline")),
@@ -141,6 +154,35 @@ class Settings(BaseSettings):
                 f"({self.max_step_tokens}): each row computes one token a step"
             )
         return self
+
+    @model_validator(mode="after")
+    def _drafts_need_a_model(self) -> Self:
+        for name in ("draft_revision", "num_speculative_tokens"):
+            if self.draft_model is None and getattr(self, name) is not None:
+                raise ValueError(f"{name} is of no use without draft_model")
+        return self
+
+    @property
+    def default_guesses(self) -> int:
+        """How many tokens are guessed at once for requests that do not say."""
+        if self.draft_model is None:
+            return 0
+        given = self.num_speculative_tokens
+        return DEFAULT_GUESSES if given is None else given
+
+    @property
+    def draft_settings(self) -> Self | None:
+        """Settings that load the draft model: on the same device, by the runtime that suits it.
+
+        Its answers need not be exact, so it keeps its weights as they are fastest.
+        """
+        if self.draft_model is None:
+            return None
+        own = {"model": self.draft_model, "revision": self.draft_revision, "runtime": "auto"}
+        others = dict.fromkeys(
+            ("weights", "calibration", "draft_model", "draft_revision", "num_speculative_tokens")
+        )
+        return self.model_copy(update=own | others)
 
     @property
     def engine_config(self) -> EngineConfig:

@@ -4,7 +4,8 @@ Reading order: `messages` (what crosses the border to the app), `engine` (one st
 `scheduler` (who runs, who waits, who is preempted), `sequence`, `plan`, `kv_cache` and
 `paged_cache` with `blocks` (whose memory), `runner` (the protocol), `torch_runner` with
 `flat_batch`, `paged_attention` and `self_test`, `onnx_runner` with `row_cache`, `row_moves` and
-`row_store`, and `worker` (the thread around it all). Beside a step: `observe` with `observed`, and
+`row_store`, and `worker` (the thread around it all). Several tokens a step: `speculate`,
+`drafting`, `prompt_lookup` and `draft_model`. Beside a step: `observe` with `observed`, and
 `tracer` with `trace_tree` and `trace`, for requests that want to see more than their tokens.
 Everything but the torch files is arithmetic on integers and is tested in microseconds.
 """

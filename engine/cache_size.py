@@ -34,6 +34,7 @@ def num_cache_blocks(
     block_bytes = sum(shape.width for shape in shapes) * dtype.itemsize * config.block_size
     budget = config.kv_cache_bytes if config.kv_cache_bytes is not None else _usual_bytes(device)
     blocks_of_full_batch = config.max_rows * -(-context_length // config.block_size)
+    budget = int(budget * config.kv_cache_share)
     num_blocks = min(budget // block_bytes, blocks_of_full_batch + 1)
     if num_blocks <= config.max_rows:
         raise CacheTooSmall(

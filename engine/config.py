@@ -16,12 +16,15 @@ class EngineConfig:
     max_waiting_requests: int = 256
     block_size: int = 16  # tokens in a block of the KV cache
     kv_cache_bytes: int | None = None  # None: chosen from the free memory of the device
+    kv_cache_share: float = 1.0  # of these bytes: another model's cache has the rest
     num_threads: int | None = None  # that compute on a CPU; None: what the runtime chooses
 
     def __post_init__(self) -> None:
         for name in ("max_rows", "max_waiting_requests", "block_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
+        if not 0.0 < self.kv_cache_share <= 1.0:
+            raise ValueError("kv_cache_share must be above 0 and at most 1")
         if self.max_step_tokens < self.max_rows:
             raise ValueError(
                 f"max_step_tokens ({self.max_step_tokens}) must be at least max_rows "

@@ -15,6 +15,7 @@ from decoding.logits import Logits
 from engine.choose import Found, find_for_groups
 from engine.config import EngineConfig
 from engine.decide import decide
+from engine.draft_model import DraftModel
 from engine.errors import (
     ConstraintNotMet,
     DecodingFailed,
@@ -50,17 +51,28 @@ class Engine:
         runner: Runner,
         config: EngineConfig,
         *,
+        draft: Runner | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Put an engine around loaded runners: the served model's and, if any, its draft's."""
         self._runner = runner
         self._config = config
         self._clock = clock
+        self._draft_model = None
+        if draft is not None:
+            self._draft_model = DraftModel(
+                draft,
+                max_step_tokens=config.max_step_tokens,
+                vocab_size=runner.vocab_size,
+                clock=clock,
+            )
         self._scheduler = Scheduler(
             cache=runner.cache,
             config=config,
             vocab_size=runner.vocab_size,
             clock=clock,
             depth=runner.depth,
+            guesser=self._draft_model,
         )
         self._hidden_states = HiddenStates()
         self._totals = _Totals()
@@ -77,6 +89,7 @@ class Engine:
             block_size=self._config.block_size,
             is_deterministic=self._runner.is_deterministic,
             has_all_logits=self._runner.has_all_logits,
+            has_draft_model=self._draft_model is not None,
             has_hidden_states=self._runner.has_hidden_states,
             depth=self._runner.depth,
         )
@@ -122,15 +135,17 @@ class Engine:
 
     def _check_logits(self, request: GenerationRequest) -> None:
         """Refuse what needs logits after several tokens of a row where there are none."""
-        if request.lookup is not None and not has_independent_rows(request.strategy):
+        if request.takes_drafts and not has_independent_rows(request.strategy):
             raise RequestRefused(f"strategy {request.strategy.name} cannot be sped up by drafts")
-        if request.lookup is not None and request.guidance is not None:
+        if request.takes_drafts and request.guidance is not None:
             raise RequestRefused("a guided request cannot be sped up by drafts")
+        if request.num_speculative_tokens > 0 and self._draft_model is None:
+            raise RequestRefused("there is no draft model")
         if request.needs_hidden_states and not self._runner.has_hidden_states:
             raise RequestRefused("this runtime gives no hidden states")
         if self._runner.has_all_logits:
             return
-        if request.lookup is not None:
+        if request.takes_drafts:
             raise RequestRefused("this runtime decides one token of a row at a time: no drafts")
         if request.scored_from is not None:
             raise RequestRefused("this runtime gives no log-probabilities of prompt tokens")
@@ -194,6 +209,7 @@ class Engine:
             num_cancellations=self._totals.num_cancellations,
             num_failures=self._totals.num_failures,
             forward_seconds=self._totals.forward_seconds,
+            draft_seconds=0.0 if self._draft_model is None else self._draft_model.seconds,
             device_memory_bytes=self._runner.device_memory_bytes,
         )
 

@@ -48,6 +48,7 @@ class GenerationRequest:
     phrases_of: PhrasesOf | None = None  # spells words, for strategies that take some
     guidance: NegativePrompt | None = None
     lookup: PromptLookup | None = None  # drafts for it are looked up in its own text
+    num_speculative_tokens: int = 0  # guessed at once by the draft model, where lookup has none
     num_alternatives: int = 0  # most likely tokens to report at each generated place
     scored_from: int | None = None  # report log-probabilities of the prompt's tokens from here on
     num_prompt_alternatives: int = 0  # most likely tokens to report at each of these
@@ -59,6 +60,11 @@ class GenerationRequest:
     def num_rows(self) -> int:
         """The most rows it ever has in the batch; guided ones come in pairs."""
         return self.strategy.num_rows * (1 if self.guidance is None else 2)
+
+    @property
+    def takes_drafts(self) -> bool:
+        """Whether its rows may carry guesses."""
+        return self.lookup is not None or self.num_speculative_tokens > 0
 
     @property
     def needs_hidden_states(self) -> bool:
@@ -140,6 +146,7 @@ class EngineLimits:
     is_deterministic: bool  # whether a request gets the same bits whatever runs beside it
     has_hidden_states: bool  # whether strategies may look at hidden states
     has_all_logits: bool  # whether logits can be had after several tokens of a row in one step
+    has_draft_model: bool  # whether a second model guesses for requests that want it
     depth: ModelDepth | None = None  # of the model, if strategies may ask for single layers
 
 
@@ -163,4 +170,5 @@ class EngineStats:
     num_cancellations: int = 0
     num_failures: int = 0
     forward_seconds: float = 0.0  # time spent in the model, all steps
+    draft_seconds: float = 0.0  # time spent in the draft model
     device_memory_bytes: int = field(default=0)  # allocated on the accelerator; 0 on a CPU

@@ -259,6 +259,7 @@ def _num_blocks(shape: DecoderShape, config: EngineConfig) -> int:
     budget = config.kv_cache_bytes
     if budget is None:
         budget = min(int(free * CPU_SHARE), CPU_MOST_BYTES)
+    budget = int(budget * config.kv_cache_share)
     block_bytes = BLOCK_TOKENS * shape.bytes_per_token
     of_full_batch = config.max_rows * -(-shape.context_length // BLOCK_TOKENS)
     num_blocks = min(budget // block_bytes, of_full_batch)

@@ -26,6 +26,11 @@ class _Row:
     room: int = 0  # tokens reserved
     num_prompt: int = 0  # leading tokens that are, or will be, computed piece by piece
 
+    @property
+    def length(self) -> int:
+        """Positions that may hold something: computed tokens, and guesses behind them."""
+        return max(self.room, len(self.token_ids))
+
 
 class RowCache:
     """Rows of live sequences and of donors. Written by the scheduler's calls and `pack` only."""
@@ -122,7 +127,7 @@ class RowCache:
         self._donate(row)
         last = self._live.pop()
         if last is not row:
-            self._moves.move(last.at, row.at, len(last.token_ids))
+            self._moves.move(last.at, row.at, last.length)
             last.at, place = row.at, last.at
             self._live[last.at] = last
             row.at = place
@@ -136,7 +141,7 @@ class RowCache:
         gaps = [at for at in range(len(chosen)) if at not in places]
         for row, gap in zip(outside, gaps, strict=True):
             other = self._live[gap]
-            self._moves.swap(row.at, gap, (len(row.token_ids), len(other.token_ids)))
+            self._moves.swap(row.at, gap, (row.length, other.length))
             self._live[row.at], self._live[gap] = other, row
             row.at, other.at = gap, row.at
 
@@ -151,7 +156,7 @@ class RowCache:
     def lengths(self) -> dict[int, int]:
         """How many positions of each row are in use, by place; other rows hold nothing."""
         rows = (*self._live, *self._donors.values())
-        return {row.at: max(row.room, len(row.token_ids)) for row in rows}
+        return {row.at: row.length for row in rows}
 
     @property
     def _num_donated(self) -> int:

@@ -148,6 +148,7 @@ def _max_tokens(shape: DecoderShape, config: EngineConfig) -> int:
     budget = config.kv_cache_bytes
     if budget is None:
         budget = min(int(psutil.virtual_memory().available * CPU_SHARE), CPU_MOST_BYTES)
+    budget = int(budget * config.kv_cache_share)
     max_tokens = min(budget // shape.bytes_per_token, config.max_rows * shape.context_length)
     if max_tokens < config.max_rows:
         raise CacheTooSmall(

@@ -7,7 +7,7 @@ overtaking, and when the cache is full the youngest running group gives up its r
 again later. It is the only writer of groups and sequences.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
 
@@ -15,10 +15,10 @@ from decoding.adjuster import compile_adjustments
 from decoding.base import Continuation, Decision, ModelDepth
 from engine.config import EngineConfig
 from engine.decide import checked_ask
+from engine.drafting import Drafting, Guesser
 from engine.kv_cache import KVCache
 from engine.messages import GenerationRequest
 from engine.plan import Plan, PlannedRow, Scored, Watched
-from engine.prompt_lookup import PromptLookup
 from engine.sequence import Group, first_row, fork, num_reserved
 from engine.sequence import Sequence as Row
 from engine.tracer import Tracer
@@ -37,8 +37,10 @@ class Scheduler:
         vocab_size: int,
         clock: Callable[[], float],
         depth: ModelDepth | None = None,
+        guesser: Guesser | None = None,
     ) -> None:
         self._cache = cache
+        self._drafting = Drafting(cache, guesser)
         self._vocab_size = vocab_size
         self._depth = depth
         self._config = config
@@ -77,8 +79,8 @@ class Scheduler:
 
     def drop(self, group: Group) -> None:
         """End a group, wherever it is, and free its room."""
-        for row in group.held:
-            self._cache.release(row.id)
+        for row in group.rows:
+            self._release(row)
         if group in self.running:
             self.running.remove(group)
         else:
@@ -136,8 +138,9 @@ class Scheduler:
 
     def _preempt(self, group: Group) -> None:
         """Take a group's room away; it waits in front of all younger ones to be computed again."""
+        for row in group.rows:
+            self._release(row)
         for row in group.held:
-            self._cache.release(row.id)
             row.num_computed = 0
         self.running.remove(group)
         group.num_preemptions += 1
@@ -161,13 +164,9 @@ class Scheduler:
             self._plan_running(group, step)
 
     def _draft(self, step: "_Step") -> None:
-        """Guess what follows decoding rows, for what is left of the budget and the cache."""
-        for row, lookup, most in step.draftable():
-            drafts = lookup.propose(row.token_ids, min(most, step.budget))
-            if drafts and self._cache.reserve(
-                row.id, row.num_computed, row.num_tokens + len(drafts)
-            ):
-                step.extend(row, drafts)
+        """Let decoding rows carry guesses, for what is left of the budget and the cache."""
+        for row, drafts in self._drafting.draft(step.stepping, step.budget):
+            step.extend(row, drafts)
 
     def _open(self, group: Group) -> bool:
         """Adopt known prefixes; go on only if all the rest fits, with a block a row to spare."""
@@ -221,7 +220,9 @@ class Scheduler:
         group.rows = rows
 
     def _release(self, row: Row) -> None:
+        """Free the room of a row and of its twin, and what guesses for it keep."""
         self._cache.release(row.id)
+        self._drafting.release(row.id)
         if row.twin is not None:
             self._cache.release(row.twin.id)
 
@@ -241,7 +242,7 @@ class _Step:
         self._alignment = alignment
         self.is_short_of_room = False  # then nobody new is admitted: the older ones come first
         self.planned: list[Group] = []
-        self._stepping: list[Group] = []
+        self.stepping: list[Group] = []
         self._rows: list[PlannedRow] = []
         self._scored: list[Scored] = []
         self._watched: list[Watched] = []
@@ -282,17 +283,8 @@ class _Step:
                 self._watched.append(Watched(planned, group))
             self.budget -= end - start
         if is_whole:
-            self._stepping.append(group)
+            self.stepping.append(group)
         self.planned.append(group)
-
-    def draftable(self) -> Iterator[tuple[Row, PromptLookup, int]]:
-        """Decoding rows of requests that let themselves be guessed, and the most to guess."""
-        for group in self._stepping:
-            lookup = group.request.lookup
-            if lookup is not None and group.is_decoding and group.first_token_at is not None:
-                for row in group.rows:
-                    room = group.request.max_new_tokens - len(row.generated_ids) - 1
-                    yield row, lookup, room
 
     def extend(self, row: Row, drafts: list[int]) -> None:
         """Let a planned row, whose room is reserved, carry drafts behind its newest token."""
@@ -307,7 +299,7 @@ class _Step:
         if not self._rows:
             return None
         return Plan(
-            tuple(self._rows), tuple(self._stepping), tuple(self._scored), tuple(self._watched)
+            tuple(self._rows), tuple(self.stepping), tuple(self._scored), tuple(self._watched)
         )
 
 

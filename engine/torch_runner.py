@@ -229,6 +229,20 @@ class _HiddenStates:
         self._states = output[0]  # the first of a model's outputs is its last hidden state
 
 
+def cache_bytes_per_token(module: PreTrainedModel) -> int:
+    """What the keys and values of a token take in all layers; leaves the module as it was.
+
+    Raises:
+        UnsupportedModel: the module cannot run on a paged cache.
+    """
+    plain_attention = module.config._attn_implementation
+    register_paged_attention()
+    _set_attention(module, ATTENTION_NAME)
+    shapes = _probe_layers(module).shapes.values()
+    _set_attention(module, plain_attention)
+    return sum(shape.width for shape in shapes) * module.dtype.itemsize
+
+
 def _set_attention(module: PreTrainedModel, name: str) -> None:
     module.set_attn_implementation(name)
     if module.config._attn_implementation != name:

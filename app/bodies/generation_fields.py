@@ -99,6 +99,12 @@ class GenerationFields(AdjustmentFields):
         default=3,
         description="How many tokens are compared at most to find where the text repeats itself.",
     )
+    num_speculative_tokens: Annotated[int, Field(ge=0, le=MAX_DRAFT_TOKENS)] | None = Field(
+        default=None,
+        description="The server's draft model guesses so many tokens at once; the answer is the "
+        "same, the time another. With prompt_lookup_num_tokens, where that finds nothing. By "
+        "default what the server is set to, where the strategy allows guesses. 0: no guessing.",
+    )
     cache: bool | None = Field(
         default=None,
         description="true: answer from the response cache, also a random request without a seed, "
@@ -117,10 +123,9 @@ class GenerationFields(AdjustmentFields):
     def _check_generation(self) -> Self:
         if self.negative_prompt is not None and self.guidance_scale == 1.0:
             raise contradiction("negative_prompt", "Has no effect at guidance_scale 1; raise it")
-        if self.prompt_lookup_num_tokens and self.guidance_scale != 1.0:
-            raise contradiction(
-                "prompt_lookup_num_tokens", "Guided texts cannot be guessed ahead; leave it out"
-            )
+        for name in ("prompt_lookup_num_tokens", "num_speculative_tokens"):
+            if getattr(self, name) and self.guidance_scale != 1.0:
+                raise contradiction(name, "Guided texts cannot be guessed ahead; leave it out")
         try:
             self._strategy = self.build_strategy()
         except InvalidParameter as error:
@@ -151,6 +156,7 @@ class GenerationFields(AdjustmentFields):
             stop=tuple(dict.fromkeys([stops] if isinstance(stops, str) else stops)),
             adjustments=self.as_adjustments(),
             lookup=self._lookup(),
+            num_speculative_tokens=self.num_speculative_tokens,
             guidance_scale=self.guidance_scale,
             negative_prompt=self.negative_prompt,
             grammar=None if structure is None else structure.as_spec(),

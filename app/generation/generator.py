@@ -55,6 +55,7 @@ class TextGenerator:
         grammars: GrammarCompiler,
         eos_token_ids: frozenset[int],
         clock: Callable[[], float],
+        default_guesses: int = 0,
         draw_seed: Callable[[], int] = draw_seed,
     ) -> None:
         self._codec = TextCodec(tokenizer)
@@ -71,6 +72,7 @@ class TextGenerator:
             model=model,
             translator=AdjustmentTranslator(self._codec, limits.vocab_size),
             grammars=grammars,
+            default_guesses=default_guesses,
         )
         self.judge = Judge(
             codec=self._codec,

@@ -78,6 +78,7 @@ class PreparedRequest:
     constraint: TokenConstraint | None
     guidance: NegativePrompt | None
     phrases_of: PhrasesOf
+    num_speculative_tokens: int
     cache_key: CacheKey | None  # None: neither looked up nor stored
 
     def as_generation(
@@ -95,6 +96,7 @@ class PreparedRequest:
             adjustments=self.adjustments,
             guidance=self.guidance,
             lookup=self.request.lookup,
+            num_speculative_tokens=self.num_speculative_tokens,
             num_alternatives=self.request.top_logprobs,
             scored_from=None if self.request.prompt_logprobs is None else 1,
             num_prompt_alternatives=self.request.prompt_logprobs or 0,
@@ -113,6 +115,7 @@ class Preparer:
     model: ModelIdentity
     translator: AdjustmentTranslator
     grammars: GrammarCompiler
+    default_guesses: int = 0  # of the draft model at once, for requests that do not say
 
     def prepare(self, request: TextRequest) -> PreparedRequest:
         """Tokenise a request and check that it can be served. Blocks; call it on a text thread.
@@ -136,7 +139,8 @@ class Preparer:
                 code="unsupported",
             )
         if request.lookup is not None:
-            self._check_speculation(request.strategy)
+            self._check_speculation(request.strategy, "prompt_lookup_num_tokens")
+        num_speculative_tokens = self._num_speculative_tokens(request)
         if request.prompt_logprobs is not None:
             self.check_scoring("prompt_logprobs")
         prompt_text, prompt_ids = self._tokenize(request)
@@ -158,6 +162,7 @@ class Preparer:
             constraint=self._constraint(request),
             guidance=guidance,
             phrases_of=self.translator.phrases_of,
+            num_speculative_tokens=num_speculative_tokens,
             cache_key=key,
         )
 
@@ -236,18 +241,34 @@ class Preparer:
                 code="unsupported",
             )
 
-    def _check_speculation(self, strategy: Strategy) -> None:
+    def _num_speculative_tokens(self, request: TextRequest) -> int:
+        """What the draft model guesses at once: as asked for, else as set where it is possible."""
+        asked = request.num_speculative_tokens
+        if asked is None:
+            is_possible = has_independent_rows(request.strategy) and request.guidance_scale == 1.0
+            return self.default_guesses if is_possible else 0
+        if asked > 0:
+            self._check_speculation(request.strategy, "num_speculative_tokens")
+            if not self.limits.has_draft_model:
+                raise InvalidRequest(
+                    "This server has no draft model (--draft-model); leave this out.",
+                    param="num_speculative_tokens",
+                    code="unsupported",
+                )
+        return asked
+
+    def _check_speculation(self, strategy: Strategy, param: str) -> None:
         if not has_independent_rows(strategy):
             raise InvalidRequest(
                 f"Strategy {strategy.name} chooses by looking at more than one row or step, so "
                 "guesses cannot speed it up; leave this out, or use greedy or plain sampling.",
-                param="prompt_lookup_num_tokens",
+                param=param,
                 code="unsupported",
             )
         if not self.limits.has_all_logits:
             raise InvalidRequest(
                 "This server's runtime decides one token of a text at a time; leave this out.",
-                param="prompt_lookup_num_tokens",
+                param=param,
                 code="unsupported",
             )
 

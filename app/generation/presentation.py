@@ -163,6 +163,8 @@ def _parameters(prepared: PreparedRequest) -> dict[str, JsonValue]:
     if request.lookup is not None:
         parameters["prompt_lookup_num_tokens"] = request.lookup.num_tokens
         parameters["max_matching_ngram_size"] = request.lookup.max_ngram_size
+    if request.num_speculative_tokens is not None:
+        parameters["num_speculative_tokens"] = request.num_speculative_tokens
     return parameters | {
         "max_new_tokens": prepared.max_new_tokens,
         "stop": list(request.stop),

@@ -23,6 +23,7 @@ class ModelReport(BaseModel):
     device: str
     dtype: str
     weights: str
+    draft_model: str | None
 
 
 class LimitsReport(BaseModel):
@@ -123,6 +124,7 @@ def _model_report(services: Services) -> ModelReport | None:
         device=model.device,
         dtype=model.dtype,
         weights=model.weights,
+        draft_model=model.draft_model,
     )
 
 

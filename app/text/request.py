@@ -54,6 +54,7 @@ class TextRequest:
     guidance_scale: float = 1.0  # 1: no guidance
     negative_prompt: str | None = None  # what it leads away from
     lookup: PromptLookup | None = None  # speeds it up where it copies text
+    num_speculative_tokens: int | None = None  # guessed by the draft model; None: the server's word
     grammar: GrammarSpec | None = None  # what the text must look like
     cache: bool | None = None  # True: always, False: never, None: if the answer is determined
     deterministic: bool = False  # to be refused where the runtime cannot promise it

@@ -45,20 +45,36 @@ def engine_config():
 
 
 @pytest.fixture(scope="session")
-def tiny_runner(byte_level_tokenizer, engine_config):
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(byte_level_tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=CONTEXT_LENGTH,
-        initializer_range=0.5,
-    )
-    module = LlamaForCausalLM(config).eval()
-    return TorchRunner.load(module, engine_config, context_length=CONTEXT_LENGTH)
+def load_tiny(byte_level_tokenizer, engine_config):
+    """Makes a runner of a random Llama; the seed decides which."""
+
+    def load(seed):
+        torch.manual_seed(seed)
+        config = LlamaConfig(
+            vocab_size=len(byte_level_tokenizer),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=CONTEXT_LENGTH,
+            initializer_range=0.5,
+        )
+        module = LlamaForCausalLM(config).eval()
+        return TorchRunner.load(module, engine_config, context_length=CONTEXT_LENGTH)
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def tiny_runner(load_tiny):
+    return load_tiny(0)
+
+
+@pytest.fixture(scope="session")
+def draft_runner(load_tiny):
+    """The same model once more: it is right where nothing else has a say in the choice."""
+    return load_tiny(0)
 
 
 @pytest.fixture
@@ -72,14 +88,27 @@ def max_waiting_requests():
 
 
 @pytest.fixture
-async def service(byte_level_tokenizer, tiny_runner, engine_config, settings, max_waiting_requests):
+def default_guesses():
+    return 0
+
+
+@pytest.fixture
+async def service(
+    byte_level_tokenizer,
+    tiny_runner,
+    draft_runner,
+    default_guesses,
+    engine_config,
+    settings,
+    max_waiting_requests,
+):
     app = create_app(settings)
     parts = app.state.services
     router = EventRouter()
     loop = asyncio.get_running_loop()
     runner = HeldRunner(tiny_runner)
     worker = EngineWorker(
-        Engine(runner, engine_config),
+        Engine(runner, engine_config, draft=draft_runner),
         deliver=lambda events: loop.call_soon_threadsafe(router.dispatch, events),
         max_waiting_requests=max_waiting_requests,
     )
@@ -99,6 +128,7 @@ async def service(byte_level_tokenizer, tiny_runner, engine_config, settings, ma
         ),
         eos_token_ids=frozenset({byte_level_tokenizer.eos_token_id}),
         clock=parts.clock,
+        default_guesses=default_guesses,
     )
     parts.jobs = JobStore(max_jobs=3, ttl_seconds=60.0, clock=parts.clock)
     parts.status = ServiceStatus.READY

@@ -144,3 +144,43 @@ def test_idle_threads_sleep_soon_unless_the_user_says_otherwise(monkeypatch, giv
         monkeypatch.setenv(name, value)
     limit_spinning()
     assert os.environ.get("GOMP_SPINCOUNT") == expected
+
+
+def test_a_draft_model_is_loaded_as_its_own_service_would_load_it():
+    settings = load_settings(
+        {
+            "model": "large",
+            "draft_model": "small",
+            "draft_revision": "v2",
+            "runtime": "torch",
+            "weights": "fp32",
+            "device": "cpu",
+            "cache_folder": "/tmp/x",
+        }
+    )
+    draft = settings.draft_settings
+    assert draft.model_spec.source == "small"
+    assert draft.model_spec.revision == "v2"
+    assert (draft.runtime, draft.weights, draft.device) == ("auto", None, "cpu")
+    assert draft.cache_folder == settings.cache_folder
+    assert draft.draft_settings is None
+    assert load_settings().draft_settings is None
+
+
+@pytest.mark.parametrize(
+    ("given", "guesses"),
+    [
+        ({}, 0),
+        ({"draft_model": "small"}, 4),
+        ({"draft_model": "small", "num_speculative_tokens": 0}, 0),
+        ({"draft_model": "small", "num_speculative_tokens": 7}, 7),
+    ],
+)
+def test_guesses_for_requests_that_do_not_say(given, guesses):
+    assert load_settings(given).default_guesses == guesses
+
+
+@pytest.mark.parametrize("option", [{"draft_revision": "v2"}, {"num_speculative_tokens": 3}])
+def test_an_option_of_a_draft_model_that_is_not_there_is_refused(option):
+    with pytest.raises(SettingsError, match=r"is of no use without draft_model"):
+        load_settings(option)

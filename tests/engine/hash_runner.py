@@ -63,11 +63,11 @@ class HashRunner:
         return Logits(logits, hidden=hidden, early=_early_exits(plan, states))
 
 
-def build_engine(runner: HashRunner, **bounds: int) -> Engine:
+def build_engine(runner: HashRunner, draft: HashRunner | None = None, **bounds: int) -> Engine:
     """An engine whose clock counts how often it was read."""
     ticks = iter(range(10**9))
     config = EngineConfig(**({"block_size": runner.cache.block_size} | bounds))
-    return Engine(runner, config, clock=lambda: float(next(ticks)))
+    return Engine(runner, config, draft=draft, clock=lambda: float(next(ticks)))
 
 
 def build_request(

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from transformers import LlamaForCausalLM
 
-from decoding.adjustments import Adjustments
+from decoding.adjustments import NO_ADJUSTMENTS, Adjustments
 from decoding.base import has_independent_rows
 from decoding.contrastive import Contrastive
 from decoding.dola import Dola
@@ -13,9 +13,10 @@ from engine.config import EngineConfig
 from engine.engine import Engine
 from engine.errors import CacheTooLarge, CacheTooSmall
 from engine.native_runner import BLOCK_TOKENS, NativeRunner
+from engine.onnx_runner import OnnxRunner
 from engine.prompt_lookup import PromptLookup
 from engine.torch_runner import TorchRunner
-from optimize.onnx_manifest import NATIVE_GRAPH_FILE
+from optimize.onnx_manifest import GRAPH_FILE, NATIVE_GRAPH_FILE
 from optimize.weight_scheme import WeightScheme
 from tests.engine.exports import CONTEXT_LENGTH, build_requests, decoder_shape, run
 from tests.oracle.engine_run import EngineRun
@@ -153,6 +154,72 @@ def test_drafts_do_not_change_a_bit(load_runner, requests):
     stats = engine.stats()
     assert 0 < stats.num_accepted_draft_tokens < stats.num_draft_tokens
     for request in plain:
+        sequences = found.finished[request.request_id].sequences
+        assert sequences == expected[request.request_id]
+
+
+def guessed(requests):
+    """Those whose rows may carry guesses."""
+    return [
+        replace(request, num_speculative_tokens=4, max_new_tokens=24)
+        for request in requests
+        if has_independent_rows(request.strategy)
+    ]
+
+
+def run_with(draft, runner, config, asked):
+    run = EngineRun(Engine(runner, config, draft=draft))
+    run.submit(*asked)
+    run.finish()
+    assert draft.cache.num_used_tokens == 0
+    return run
+
+
+@pytest.mark.parametrize("kind", ["native", "rows", "torch"])
+def test_a_draft_model_of_any_runner_does_not_change_a_bit(
+    exported, tiny_llama_folder, load_runner, requests, kind
+):
+    folder, manifest = exported
+    asked = guessed(requests)
+    plain = [replace(request, num_speculative_tokens=0) for request in asked]
+    expected = run(load_runner(), ROOMY, plain)
+    if kind == "torch":
+        module = LlamaForCausalLM.from_pretrained(tiny_llama_folder).eval()
+        draft = TorchRunner.load(module, ROOMY, context_length=CONTEXT_LENGTH)
+    elif kind == "rows":
+        shape, size = decoder_shape(manifest), manifest.vocab_size
+        draft = OnnxRunner.load(folder / GRAPH_FILE, shape, ROOMY, vocab_size=size)
+    else:
+        draft = load_runner()
+    found = run_with(draft, load_runner(), ROOMY, asked)
+    for request in asked:
+        sequences = found.finished[request.request_id].sequences
+        assert sequences == expected[request.request_id]
+    # Greedy rows choose what the same model guesses, whatever became of the rows beside them;
+    # weights in 8 bits are not quite the same model.
+    is_same = kind != "torch" or manifest.scheme is WeightScheme.FP32
+    greedy = [replace(r, adjustments=NO_ADJUSTMENTS) for r in asked if r.strategy.is_deterministic]
+    stats = run_with(draft, load_runner(), ROOMY, greedy).engine.stats()
+    least = 0.9 if is_same else 0.5
+    assert stats.num_accepted_draft_tokens > least * stats.num_draft_tokens > 0
+
+
+def test_a_draft_model_does_not_change_a_bit_of_preempted_sequences(
+    exported, load_runner, requests
+):
+    asked = [
+        replace(request, max_new_tokens=90)
+        for request in guessed(requests)
+        if request.strategy.num_rows == 1
+    ]
+    bytes_of_block = BLOCK_TOKENS * decoder_shape(exported[1]).bytes_per_token
+    tight = replace(ROOMY, kv_cache_bytes=40 * bytes_of_block)
+    found = run_with(load_runner(), load_runner(tight), tight, asked)
+    assert found.engine.stats().num_preemptions > 0
+    assert found.engine.stats().num_accepted_draft_tokens > 0
+    plain = [replace(request, num_speculative_tokens=0) for request in asked]
+    expected = run(load_runner(), ROOMY, plain)
+    for request in asked:
         sequences = found.finished[request.request_id].sequences
         assert sequences == expected[request.request_id]
 

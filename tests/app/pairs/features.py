@@ -163,9 +163,17 @@ async def prefix_cache(service: Service, way: Way) -> None:
     assert ids_of(cached) == ids_of(fresh)
 
 
-async def speculation(service: Service, way: Way) -> None:
+async def prompt_lookup(service: Service, way: Way) -> None:
     plain = await ask(service, way, logit_bias={"70": 4.0})
     fast = await ask(service, way, logit_bias={"70": 4.0}, prompt_lookup_num_tokens=4)
+    assert ids_of(fast) == ids_of(plain)
+
+
+async def draft_model(service: Service, way: Way) -> None:
+    plain = await ask(service, way)
+    drafted = service.metric("spec_decode_draft_tokens_total")
+    fast = await ask(service, way, num_speculative_tokens=4)
+    assert service.metric("spec_decode_draft_tokens_total") > drafted
     assert ids_of(fast) == ids_of(plain)
 
 
@@ -210,7 +218,8 @@ FEATURES: Mapping[str, Check] = {
     "seed": seed,
     "n > 1": several_sequences,
     "prefix cache": prefix_cache,
-    "speculation": speculation,
+    "prompt lookup": prompt_lookup,
+    "draft model": draft_model,
     "guidance": guidance,
     "watermark": watermark,
     "trace": trace,

@@ -12,11 +12,12 @@ REFUSED: Mapping[tuple[str, str], str] = {
     ("greedy", "n > 1"): "Greedy decoding has one answer",
     ("contrastive", "n > 1"): "Contrastive search has one answer",
     **{
-        (strategy, "speculation"): "guesses cannot speed it up"
+        (strategy, speculation): "guesses cannot speed it up"
         for strategy in (
             *("beam", "beam_sample", "diverse_beam", "constrained_beam"),
             *("contrastive", "mirostat"),
         )
+        for speculation in ("prompt lookup", "draft model")
     },
 }
 """Pairs that are refused with a 422, and what it says."""
@@ -35,9 +36,9 @@ WHY = """
 ## What is refused, and why
 
 - `greedy` and `contrastive` with several sequences: they have one answer.
-- Speculation with beams and `contrastive`: these choose by looking at all rows of a step, so a row
-  cannot run ahead of the others.
-- Speculation with `mirostat`: what it asks of a token depends on how surprising the one before
+- Guesses (prompt lookup, draft model) with beams and `contrastive`: these choose by looking at all
+  rows of a step, so a row cannot run ahead of the others.
+- Guesses with `mirostat`: what it asks of a token depends on how surprising the one before
   was.
 - `dola` has several sequences where it draws, with `do_sample`.
 - `contrastive` reads every token of its prompt, whose hidden states it compares: prefixes that are

@@ -19,6 +19,7 @@ from engine.messages import EngineLimits, EngineStats
 LIMITS = EngineLimits(
     is_deterministic=True,
     has_all_logits=True,
+    has_draft_model=True,
     has_hidden_states=True,
     context_length=128,
     vocab_size=100,
@@ -99,7 +100,13 @@ async def statuses(client: httpx.AsyncClient) -> dict[str, int]:
 def make_ready(services: Services, worker: ReportedWorker | None = None) -> None:
     services.worker = worker or ReportedWorker()
     services.model = ServedModel(
-        name="tiny", revision="r1", runtime="torch", device="cpu", dtype="float32", weights="w8a8"
+        name="tiny",
+        revision="r1",
+        runtime="torch",
+        device="cpu",
+        dtype="float32",
+        weights="w8a8",
+        draft_model="tinier",
     )
     services.become_ready()
 
@@ -171,6 +178,7 @@ async def test_health_names_model_and_limits(client, services):
         "device": "cpu",
         "dtype": "float32",
         "weights": "w8a8",
+        "draft_model": "tinier",
     }
     assert report["limits"]["context_length"] == 128
     assert report["uptime_seconds"] >= 0
