@@ -48,11 +48,13 @@ PANELS: Mapping[str, tuple[str, ...]] = {
     ),
     "Engine": (
         *("max_rows", "max_step_tokens", "max_waiting_requests", "threads"),
+        *("timeout_seconds", "max_timeout_seconds", "queue_timeout_seconds"),
+        *("min_priority", "seconds_per_priority"),
         *("block_size", "kv_cache_bytes"),
     ),
     "Answers": (
         *("response_cache_entries", "response_cache_bytes", "max_jobs", "job_ttl_seconds"),
-        *("text_threads", "max_pending_texts"),
+        *("text_threads", "max_pending_texts", "sse_keep_alive_seconds"),
     ),
 }
 

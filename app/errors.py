@@ -30,6 +30,7 @@ from engine.errors import (
     EngineClosed,
     EngineError,
     QueueFull,
+    QueueTimedOut,
     RequestRefused,
     RequestTooLarge,
     StepFailed,
@@ -178,6 +179,7 @@ _TABLE: Mapping[type[Exception], _Row] = {
     QueueFull: _Row(
         503, _OVERLOADED, "queue_full", "Too many requests are waiting; try again.", _SOON
     ),
+    QueueTimedOut: _Row(503, _OVERLOADED, "queue_timeout", headers=_SOON),
     JobsFull: _Row(503, _OVERLOADED, "jobs_full", headers=_LATER),
     ServiceUnavailable: _Row(503, _UNAVAILABLE, "service_unavailable"),
     EngineClosed: _Row(

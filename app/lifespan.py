@@ -20,6 +20,7 @@ from app.generation.event_router import EventRouter
 from app.generation.generator import TextGenerator
 from app.generation.jobs import JobStore
 from app.generation.preparation import ModelIdentity
+from app.generation.urgency import UrgencyRules
 from app.loading import LoadedModel, LoadModel
 from app.metrics import Metrics
 from app.process.background import run_in_thread
@@ -121,6 +122,12 @@ def _wire(services: Services, loaded: LoadedModel, grammars: GrammarCompiler) ->
         eos_token_ids=loaded.eos_token_ids,
         clock=services.clock,
         default_guesses=settings.default_guesses,
+        urgency_rules=UrgencyRules(
+            timeout_seconds=settings.timeout_seconds,
+            max_timeout_seconds=settings.max_timeout_seconds,
+            queue_timeout_seconds=settings.queue_timeout_seconds,
+            min_priority=settings.min_priority,
+        ),
     )
     services.jobs = JobStore(
         max_jobs=settings.max_jobs, ttl_seconds=settings.job_ttl_seconds, clock=services.clock
