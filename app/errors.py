@@ -23,6 +23,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from app.telemetry.record import current_request
 from decoding.errors import InvalidParameter
 from engine.errors import (
     ConstraintNotMet,
@@ -238,6 +239,8 @@ def install_error_handlers(app: FastAPI, dialects: Sequence[Dialect] = ()) -> No
         path = request.scope["path"]
         spoken = next((dialect for dialect in dialects if dialect.covers(path)), None)
         reply = describe(error)
+        if (record := current_request()) is not None:
+            record.error = reply.code
         return (reply if spoken is None else spoken.translate(reply)).as_response()
 
     for kind in (RequestValidationError, HTTPException, AppError, EngineError, InvalidParameter):

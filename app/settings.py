@@ -40,6 +40,12 @@ def default_threads() -> int:
     return int(said) if said.isdecimal() and int(said) > 0 else usable_cores()
 
 
+def default_otlp_endpoint() -> str | None:
+    """Where OpenTelemetry's own variables say that traces go."""
+    names = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    return next((os.environ[name] for name in names if os.environ.get(name)), None)
+
+
 class SettingsError(ValueError):
     """Settings that cannot be used; the message names each and says what it may be."""
 
@@ -108,6 +114,16 @@ class Settings(BaseSettings):
     log_level: LogLevel = Field(default="info", description="Least important line to log.")
     log_format: LogFormat = Field(default="text", description="text, or json: an object a line.")
     access_log: bool = Field(default=True, description="Log a line for each request.")
+    log_prompts: bool = Field(
+        default=False,
+        description="Put the beginning of prompts and answers into that line; else none of it.",
+    )
+    otlp_endpoint: str | None = Field(
+        default_factory=default_otlp_endpoint,
+        pattern="^https?://.+",
+        description="URL of an OTLP/HTTP collector that traces are sent to; "
+        "by default OTEL_EXPORTER_OTLP_ENDPOINT.",
+    )
     sse_keep_alive_seconds: Annotated[float, Field(gt=0.0, le=3600.0)] = Field(
         default=15.0,
         description="Silence in a stream after which a comment is sent, against proxies' timeouts.",

@@ -181,7 +181,7 @@ class Subscription:
         *,
         outcome: CacheOutcome,
         received_at: float,
-        on_close: Callable[[], None],
+        on_close: Callable[["Subscription"], None],
     ) -> None:
         self.prepared = prepared  # this request's own: it may be presented in another way
         self.outcome = outcome
@@ -271,4 +271,4 @@ class Subscription:
             return
         self._is_closed = True
         self.flight.leave(self)
-        self._on_close()
+        self._on_close(self)

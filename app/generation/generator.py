@@ -6,7 +6,6 @@ tokenising, which the text executor does.
 """
 
 import secrets
-import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -21,8 +20,10 @@ from app.generation.flight import CacheOutcome, Flight, Subscription
 from app.generation.judge import Judge
 from app.generation.preparation import CacheKey, ModelIdentity, PreparedRequest, Preparer
 from app.generation.presentation import Presenter
+from app.generation.recording import record_of
 from app.generation.urgency import NO_RULES, UrgencyRules
 from app.metrics import Metrics
+from app.telemetry.record import RequestRecord, current_request, unique_id
 from app.text.codec import TextCodec
 from app.text.executor import TextExecutor
 from app.text.grammar.compiler import GrammarCompiler
@@ -135,7 +136,7 @@ class TextGenerator:
             flight,
             outcome=outcome,
             received_at=received_at,
-            on_close=self._close_one,
+            on_close=partial(self._close_one, current_request()),
         )
 
     def abort_all(self, reason: str) -> None:
@@ -159,8 +160,11 @@ class TextGenerator:
         urgency = self._urgency_rules.apply(request.urgency)
         return request if urgency == request.urgency else replace(request, urgency=urgency)
 
-    def _close_one(self) -> None:
+    def _close_one(self, record: RequestRecord | None, subscription: Subscription) -> None:
         self._num_open -= 1
+        if record is not None:
+            model = self.presenter.model_name
+            record.note(record_of(subscription, model=model, ended_at=self._clock()))
 
     def _flight_for(
         self, prepared: PreparedRequest, received_at: float
@@ -179,7 +183,7 @@ class TextGenerator:
 
     def _take_off(self, prepared: PreparedRequest, received_at: float) -> Flight:
         """Submit a generation of its own to the engine."""
-        request_id = uuid.uuid4().hex
+        request_id = unique_id()
         flight = self._new_flight(prepared, request_id)
         self._router.register(request_id, flight)
         self._flights[request_id] = flight
