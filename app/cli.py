@@ -28,6 +28,7 @@ from app.settings import (
     limit_spinning,
     load_settings,
 )
+from app.telemetry.endpoint import TracingUnavailable, check_tracing
 from benchmarks.load.command import HELP as BENCH_HELP
 from benchmarks.load.command import bench
 from decoding.errors import InvalidStrategy
@@ -44,15 +45,17 @@ PANELS: Mapping[str, tuple[str, ...]] = {
     "Draft model": ("draft_model", "draft_revision", "num_speculative_tokens"),
     "Server": (
         *("host", "port", "max_body_bytes", "grace_seconds", "stall_seconds"),
-        *("log_level", "log_format", "access_log"),
+        *("log_level", "log_format", "access_log", "log_prompts", "otlp_endpoint"),
     ),
     "Engine": (
         *("max_rows", "max_step_tokens", "max_waiting_requests", "threads"),
+        *("timeout_seconds", "max_timeout_seconds", "queue_timeout_seconds"),
+        *("min_priority", "seconds_per_priority"),
         *("block_size", "kv_cache_bytes"),
     ),
     "Answers": (
         *("response_cache_entries", "response_cache_bytes", "max_jobs", "job_ttl_seconds"),
-        *("text_threads", "max_pending_texts"),
+        *("text_threads", "max_pending_texts", "sse_keep_alive_seconds"),
     ),
 }
 
@@ -108,7 +111,7 @@ def serve(**options: object) -> None:
     configure_logging(level=settings.log_level, log_format=settings.log_format)
     try:
         exit_code = _check_and_serve(settings)
-    except (CannotListen, ModelError, InvalidStrategy) as error:
+    except (CannotListen, ModelError, InvalidStrategy, TracingUnavailable) as error:
         raise _failure(str(error), FAILURE) from None
     raise typer.Exit(exit_code)
 
@@ -118,6 +121,7 @@ def _check_and_serve(settings: Settings) -> int:
         for each in (settings, settings.draft_settings):
             if each is not None:
                 check_runtime(each, check_model(each.model_spec))
+        check_tracing(settings.otlp_endpoint)
         limit_spinning()
         # A start makes hundreds of thousands of objects and no garbage worth looking for: without
         # collections it is a fifth faster. `app/serve.py` turns them on again.

@@ -59,6 +59,12 @@ def _engine_totals(stats: EngineStats) -> Iterator[Metric]:
         ("spec_decode_draft_seconds", "Time spent in the draft model.", stats.draft_seconds),
         ("engine_failures", "Generations that the engine failed.", stats.num_failures),
         (
+            "queue_timeouts",
+            "Generations that were not begun in the time they could wait.",
+            stats.num_queue_timeouts,
+        ),
+        ("timeouts", "Generations cut short since their time was up.", stats.num_timeouts),
+        (
             "engine_generated_tokens",
             "Tokens decided in the batch, abandoned beams included.",
             stats.num_generated_tokens,

@@ -23,6 +23,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from app.telemetry.record import current_request
 from decoding.errors import InvalidParameter
 from engine.errors import (
     ConstraintNotMet,
@@ -30,6 +31,7 @@ from engine.errors import (
     EngineClosed,
     EngineError,
     QueueFull,
+    QueueTimedOut,
     RequestRefused,
     RequestTooLarge,
     StepFailed,
@@ -178,6 +180,7 @@ _TABLE: Mapping[type[Exception], _Row] = {
     QueueFull: _Row(
         503, _OVERLOADED, "queue_full", "Too many requests are waiting; try again.", _SOON
     ),
+    QueueTimedOut: _Row(503, _OVERLOADED, "queue_timeout", headers=_SOON),
     JobsFull: _Row(503, _OVERLOADED, "jobs_full", headers=_LATER),
     ServiceUnavailable: _Row(503, _UNAVAILABLE, "service_unavailable"),
     EngineClosed: _Row(
@@ -236,6 +239,8 @@ def install_error_handlers(app: FastAPI, dialects: Sequence[Dialect] = ()) -> No
         path = request.scope["path"]
         spoken = next((dialect for dialect in dialects if dialect.covers(path)), None)
         reply = describe(error)
+        if (record := current_request()) is not None:
+            record.error = reply.code
         return (reply if spoken is None else spoken.translate(reply)).as_response()
 
     for kind in (RequestValidationError, HTTPException, AppError, EngineError, InvalidParameter):

@@ -20,12 +20,16 @@ from app.generation.event_router import EventRouter
 from app.generation.generator import TextGenerator
 from app.generation.jobs import JobStore
 from app.generation.preparation import ModelIdentity
+from app.generation.urgency import UrgencyRules
 from app.loading import LoadedModel, LoadModel
 from app.metrics import Metrics
 from app.process.background import run_in_thread
 from app.process.progress import ProgressCallback
 from app.settings import Settings
 from app.state import Services
+from app.telemetry.endpoint import check_tracing
+from app.telemetry.journal import Journal
+from app.telemetry.record import RequestObserver
 from app.text.executor import TextExecutor
 from app.text.grammar.compiler import GrammarCompiler
 from engine.errors import EngineError
@@ -39,7 +43,11 @@ logger = logging.getLogger(__name__)
 
 
 def build_services(settings: Settings) -> Services:
-    """The parts of a service that need no model."""
+    """The parts of a service that need no model.
+
+    Raises:
+        TracingUnavailable: traces are wanted, and what sends them is not installed.
+    """
     services = Services(
         settings=settings,
         metrics=Metrics(),
@@ -48,9 +56,22 @@ def build_services(settings: Settings) -> Services:
         ),
         clock=time.monotonic,
         started_at=time.monotonic(),
+        observers=_build_observers(settings, time.monotonic),
     )
     services.metrics.registry.register(ServiceCollector(services))
     return services
+
+
+def _build_observers(settings: Settings, clock: Callable[[], float]) -> list[RequestObserver]:
+    observers: list[RequestObserver] = []
+    if settings.access_log:
+        observers.append(Journal(has_texts=settings.log_prompts))
+    if settings.otlp_endpoint is not None:
+        check_tracing(settings.otlp_endpoint)
+        from app.telemetry.tracing import Tracing  # noqa: PLC0415  an optional dependency
+
+        observers.append(Tracing(settings.otlp_endpoint, clock=clock))
+    return observers
 
 
 def build_lifespan(
@@ -121,6 +142,12 @@ def _wire(services: Services, loaded: LoadedModel, grammars: GrammarCompiler) ->
         eos_token_ids=loaded.eos_token_ids,
         clock=services.clock,
         default_guesses=settings.default_guesses,
+        urgency_rules=UrgencyRules(
+            timeout_seconds=settings.timeout_seconds,
+            max_timeout_seconds=settings.max_timeout_seconds,
+            queue_timeout_seconds=settings.queue_timeout_seconds,
+            min_priority=settings.min_priority,
+        ),
     )
     services.jobs = JobStore(
         max_jobs=settings.max_jobs, ttl_seconds=settings.job_ttl_seconds, clock=services.clock
@@ -161,6 +188,10 @@ async def _close(services: Services, loading: asyncio.Task[None]) -> None:
     if services.worker is not None:
         await _close_worker(services, services.worker)
     services.executor.close()
+    for observer in services.observers:
+        with suppress(TimeoutError):  # a collector that does not answer must not hold up the end
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await run_in_thread(observer.close, name="observer-closer")
 
 
 async def _close_worker(services: Services, worker: EngineWorker) -> None:

@@ -29,6 +29,7 @@ DEFAULT_GUESSES = 4
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Seconds = Annotated[float, Field(ge=0.0, le=86_400.0, allow_inf_nan=False)]
+LimitSeconds = Annotated[float, Field(gt=0.0, le=86_400.0, allow_inf_nan=False)]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
 
@@ -37,6 +38,12 @@ def default_threads() -> int:
     """What OpenMP's own variable says, else one for each core that this process may use."""
     said = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
     return int(said) if said.isdecimal() and int(said) > 0 else usable_cores()
+
+
+def default_otlp_endpoint() -> str | None:
+    """Where OpenTelemetry's own variables say that traces go."""
+    names = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    return next((os.environ[name] for name in names if os.environ.get(name)), None)
 
 
 class SettingsError(ValueError):
@@ -101,17 +108,57 @@ class Settings(BaseSettings):
     grace_seconds: Seconds = Field(
         default=30.0, description="How long running requests may go on after SIGTERM."
     )
-    stall_seconds: Annotated[float, Field(gt=0.0, le=86_400.0, allow_inf_nan=False)] = Field(
+    stall_seconds: LimitSeconds = Field(
         default=120.0, description="Without a sign of the engine for so long, liveness fails."
     )
     log_level: LogLevel = Field(default="info", description="Least important line to log.")
     log_format: LogFormat = Field(default="text", description="text, or json: an object a line.")
     access_log: bool = Field(default=True, description="Log a line for each request.")
+    log_prompts: bool = Field(
+        default=False,
+        description="Put the beginning of prompts and answers into that line; else none of it.",
+    )
+    otlp_endpoint: str | None = Field(
+        default_factory=default_otlp_endpoint,
+        pattern="^https?://.+",
+        description="URL of an OTLP/HTTP collector that traces are sent to; "
+        "by default OTEL_EXPORTER_OTLP_ENDPOINT.",
+    )
+    sse_keep_alive_seconds: Annotated[float, Field(gt=0.0, le=3600.0)] = Field(
+        default=15.0,
+        description="Silence in a stream after which a comment is sent, against proxies' timeouts.",
+    )
 
     max_rows: Count = Field(default=64, description="Sequences in one step.")
     max_step_tokens: Count = Field(default=512, description="Tokens computed in one step.")
     max_waiting_requests: Count = Field(
         default=256, description="Requests that may queue; more are refused with a 503."
+    )
+    timeout_seconds: float | None = Field(
+        default=None,
+        gt=0.0,
+        le=86_400.0,
+        description="Time of a request that brings no timeout of its own.",
+    )
+    max_timeout_seconds: float | None = Field(
+        default=None,
+        gt=0.0,
+        le=86_400.0,
+        description="Most time of any request; a longer timeout is refused.",
+    )
+    queue_timeout_seconds: float | None = Field(
+        default=None,
+        gt=0.0,
+        le=86_400.0,
+        description="Time to begin a request that brings no queue_timeout.",
+    )
+    min_priority: int | None = Field(
+        default=None,
+        description="Most urgent priority a request may ask for; with 0 nobody can jump the queue.",
+    )
+    seconds_per_priority: LimitSeconds = Field(
+        default=60.0,
+        description="What a step of priority is worth: it counts as having come so much later.",
     )
     block_size: int = Field(
         default=16, ge=1, le=1024, description="Tokens in a KV cache block of torch."
@@ -184,6 +231,15 @@ class Settings(BaseSettings):
         )
         return self.model_copy(update=own | others)
 
+    @model_validator(mode="after")
+    def _default_time_is_allowed(self) -> Self:
+        default, longest = self.timeout_seconds, self.max_timeout_seconds
+        if default is not None and longest is not None and default > longest:
+            raise ValueError(
+                f"timeout_seconds ({default:g}) must not exceed max_timeout_seconds ({longest:g})"
+            )
+        return self
+
     @property
     def engine_config(self) -> EngineConfig:
         """What the engine needs of the settings."""
@@ -191,6 +247,7 @@ class Settings(BaseSettings):
             max_rows=self.max_rows,
             max_step_tokens=self.max_step_tokens,
             max_waiting_requests=self.max_waiting_requests,
+            seconds_per_priority=self.seconds_per_priority,
             block_size=self.block_size,
             kv_cache_bytes=self.kv_cache_bytes,
             num_threads=self.threads,

@@ -5,7 +5,7 @@ through `app/http/dependencies.py`. It is kept on the application and not in the
 state, which some hosts (Ray Serve among them) do not hand on to requests.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -14,6 +14,7 @@ from app.generation.generator import TextGenerator
 from app.generation.jobs import JobStore
 from app.metrics import Metrics
 from app.settings import Settings
+from app.telemetry.record import RequestObserver
 from app.text.executor import TextExecutor
 from engine.worker import EngineWorker
 
@@ -49,6 +50,7 @@ class Services:
     executor: TextExecutor
     clock: Callable[[], float]  # monotonic, in seconds
     started_at: float  # on that clock
+    observers: Sequence[RequestObserver] = ()  # who tell of requests: logs, traces
     status: ServiceStatus = ServiceStatus.LOADING
     status_reason: str = "the model is loading"
     failure: BaseException | None = None  # what made the status FAILED

@@ -32,6 +32,7 @@ class FinishReason(StrEnum):
     EOS = "eos"
     STOP = "stop"
     LENGTH = "length"
+    TIMEOUT = "timeout"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,6 +256,21 @@ class Decoder(Protocol):
 
         Where a strategy says `has_independent_rows`, `rows` may be some of the live ones only; the
         answer then comes with the last of all rows to end.
+        """
+
+
+@runtime_checkable
+class CanBeCutShort(Protocol):
+    """A decoder that knows the answer so far of a request whose time is up.
+
+    Of one that does not, the answer is what its live rows hold.
+    """
+
+    def cut_short(self, rows: Sequence[DecodingRow]) -> Decision:
+        """End here, with nothing live: `rows` are the live ones, those of the next step.
+
+        What has not ended by itself ends with `FinishReason.TIMEOUT`, empty if nothing was chosen
+        yet; emissions hold what was not sent. Changes nothing in the decoder.
         """
 
 

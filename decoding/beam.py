@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from decoding.base import Best, Candidate, Decision, DecodingRow, Task
-from decoding.beam_search import BeamSearch
+from decoding.beam_search import BeamSearch, descending_score
 from decoding.beam_strategy import BeamStrategy
 from decoding.beam_stream import BeamStream
 from decoding.params import Processing
@@ -47,3 +47,8 @@ class BeamDecoder:
         search = self._search
         live = search.settle(search.extend(rows, search.best(search.reaches(found))))
         return self._stream.decision(live, search.finished, search.verdicts)
+
+    def cut_short(self, rows: Sequence[DecodingRow]) -> Decision:
+        """The best of what has ended and of the live beams as they are."""
+        ranked = [*self._search.finished, *self._search.so_far(rows)]
+        return self._stream.end(sorted(ranked, key=descending_score))

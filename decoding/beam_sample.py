@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from decoding.base import Candidate, Decision, DecodingRow, DrawDistinct, Task
-from decoding.beam_search import BeamSearch, Reach
+from decoding.beam_search import BeamSearch, Reach, descending_score
 from decoding.beam_strategy import BeamStrategy
 from decoding.beam_stream import BeamStream
 from decoding.sampling import EveryFilter, processing_of
@@ -55,6 +55,11 @@ class BeamSampleDecoder:
         drawn = search.best(search.reaches(found), by=_order_of_draws)
         live = search.settle(search.extend(rows, drawn))
         return self._stream.decision(live, search.finished, search.verdicts)
+
+    def cut_short(self, rows: Sequence[DecodingRow]) -> Decision:
+        """The best of what has ended and of the live beams as they are."""
+        ranked = [*self._search.finished, *self._search.so_far(rows)]
+        return self._stream.end(sorted(ranked, key=descending_score))
 
 
 def _order_of_draws(reach: Reach) -> float:

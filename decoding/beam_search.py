@@ -121,6 +121,13 @@ class BeamSearch:
         self._scores = tuple(extension.score for extension in live)
         return live
 
+    def so_far(self, rows: Sequence[DecodingRow]) -> list[Hypothesis]:
+        """The live beams as if they ended here, in row order; changes nothing."""
+        return [
+            self._scored(tuple(row.generated_ids), tuple(row.logprobs), score, FinishReason.TIMEOUT)
+            for row, score in zip(rows, self._scores, strict=True)
+        ]
+
     def _extension(self, row: DecodingRow, reach: Reach) -> Extension:
         generated_ids = (*row.generated_ids, reach.candidate.token_id)
         return Extension(
@@ -134,12 +141,23 @@ class BeamSearch:
 
     def _hypothesis(self, extension: Extension) -> Hypothesis:
         assert extension.finish_reason is not None, "only what ended is finished"
-        length = len(extension.generated_ids)
+        return self._scored(
+            extension.generated_ids, extension.logprobs, extension.score, extension.finish_reason
+        )
+
+    def _scored(
+        self,
+        token_ids: tuple[int, ...],
+        logprobs: tuple[float, ...],
+        score: float,
+        reason: FinishReason,
+    ) -> Hypothesis:
+        length = max(1, len(token_ids))  # nothing at all is worth what it sums up to
         return Hypothesis(
-            token_ids=extension.generated_ids,
-            logprobs=extension.logprobs,
-            finish_reason=extension.finish_reason,
-            score=extension.score / length**self._rules.length_penalty,
+            token_ids=token_ids,
+            logprobs=logprobs,
+            finish_reason=reason,
+            score=score / length**self._rules.length_penalty,
         )
 
     def _can_improve(self, best_live: Extension) -> bool:

@@ -26,12 +26,27 @@ class BeamStream:
     ) -> Decision:
         """What a step of the search says: go on with `live`, or end with the best of `finished`."""
         if not live:
-            return self._end(finished, verdicts)
+            return self.end(finished, verdicts)
         return Decision(
             live=tuple(extension.continuation(index) for index, extension in enumerate(live)),
             emissions=self._agreed(live, finished),
             verdicts=tuple(verdicts),
         )
+
+    def end(self, ranked: Sequence[Hypothesis], verdicts: Iterable[Verdict] = ()) -> Decision:
+        """The end: the best of the finished sequences, and what was not sent of them yet."""
+        results = tuple(ranked[: self._num_results])
+        emissions = []
+        for index, result in enumerate(results):
+            first = self._num_sent if index == 0 else 0
+            emissions.append(
+                Emission(
+                    index=index,
+                    token_ids=result.token_ids[first:],
+                    logprobs=result.logprobs[first:],
+                )
+            )
+        return Decision(emissions=tuple(emissions), results=results, verdicts=tuple(verdicts))
 
     def _agreed(
         self, live: Sequence[Extension], finished: Sequence[Hypothesis]
@@ -47,21 +62,6 @@ class BeamStream:
             return ()
         self._num_sent = end
         return (Emission(index=0, token_ids=new, logprobs=live[0].logprobs[first:end]),)
-
-    def _end(self, ranked: Sequence[Hypothesis], verdicts: Iterable[Verdict]) -> Decision:
-        """The end: the best of the finished sequences, and what was not sent of them yet."""
-        results = tuple(ranked[: self._num_results])
-        emissions = []
-        for index, result in enumerate(results):
-            first = self._num_sent if index == 0 else 0
-            emissions.append(
-                Emission(
-                    index=index,
-                    token_ids=result.token_ids[first:],
-                    logprobs=result.logprobs[first:],
-                )
-            )
-        return Decision(emissions=tuple(emissions), results=results, verdicts=tuple(verdicts))
 
 
 def _common_prefix_length(sequences: Sequence[tuple[int, ...]]) -> int:

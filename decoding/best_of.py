@@ -78,7 +78,14 @@ class BestOfDecoder:
         decision = self._samples.advance(rows, found)
         if not decision.results:
             return replace(decision, emissions=())
-        scored = [replace(each, score=_mean_logprob(each)) for each in decision.results]
+        return self._choose(decision.results)
+
+    def cut_short(self, rows: Sequence[DecodingRow]) -> Decision:
+        """Choose among the samples as far as they have come."""
+        return self._choose(self._samples.cut_short(rows).results)
+
+    def _choose(self, results: Sequence[Hypothesis]) -> Decision:
+        scored = [replace(each, score=_mean_logprob(each)) for each in results]
         ranked = sorted(scored, key=_mean_logprob, reverse=True)[: self._num_results]
         return Decision(
             results=tuple(ranked), emissions=tuple(map(_whole, range(len(ranked)), ranked))
@@ -86,7 +93,7 @@ class BestOfDecoder:
 
 
 def _mean_logprob(sample: Hypothesis) -> float:
-    return sum(sample.logprobs) / len(sample.logprobs)
+    return sum(sample.logprobs) / max(1, len(sample.logprobs))
 
 
 def _whole(index: int, result: Hypothesis) -> Emission:

@@ -17,7 +17,7 @@ from annotated_types import Len
 from typing_extensions import Doc
 
 from decoding.base import Best, Candidate, Decision, DecodingRow, FinishReason, Task
-from decoding.beam_search import BeamSearch, Extension
+from decoding.beam_search import BeamSearch, Extension, descending_score
 from decoding.beam_strategy import BeamStrategy
 from decoding.beam_stream import BeamStream
 from decoding.considered import Outcome
@@ -119,6 +119,12 @@ class ConstrainedBeamDecoder:
         if live:
             self._progress = [step.progress for step in chosen]
         return self._stream.decision(live, search.finished, search.verdicts)
+
+    def cut_short(self, rows: Sequence[DecodingRow]) -> Decision:
+        """What has ended, which holds everything; then the live beams, the nearest to it first."""
+        live = zip(self._progress, self._search.so_far(rows), strict=True)
+        ranked = sorted(live, key=lambda each: (each[0].num_missing, descending_score(each[1])))
+        return self._stream.end([*self._search.finished, *(beam for _, beam in ranked)])
 
     def _steps(self, extensions: Iterable[Extension]) -> Iterable["_Step"]:
         """Those that can still hold everything, or do so where they end.

@@ -21,6 +21,7 @@ from decoding.base import (
     Decision,
     DecodingRow,
     Emission,
+    FinishReason,
     Hypothesis,
     Task,
 )
@@ -100,6 +101,16 @@ class ContrastiveDecoder:
             finish_reason=reason,
         )
         return Decision(emissions=(emission,), results=(result,))
+
+    def cut_short(self, rows: Sequence[DecodingRow]) -> Decision:
+        """What all rows have in common: the last token of each is not chosen yet."""
+        num_chosen = len(rows[0].generated_ids) - bool(self._chances)
+        result = Hypothesis(
+            token_ids=tuple(rows[0].generated_ids[:num_chosen]),
+            logprobs=tuple(rows[0].logprobs[:num_chosen]),
+            finish_reason=FinishReason.TIMEOUT,
+        )
+        return Decision(results=(result,))
 
     def _worth(self, row: DecodingRow, chance: float) -> float:
         alpha = self._strategy.penalty_alpha

@@ -101,6 +101,16 @@ class DiverseBeamDecoder:
         )
         return self._stream.decision(live, finished, verdicts)
 
+    def cut_short(self, rows: Sequence[DecodingRow]) -> Decision:
+        """The best of what has ended and of the live beams as they are, over all groups."""
+        ranked = [each for search in self._searches for each in search.finished]
+        if self._is_first:  # all groups have the prompt's row
+            ranked += self._searches[0].so_far(rows)
+        else:
+            for search, place in zip(self._searches, self._places(), strict=True):
+                ranked += search.so_far(rows[place]) if rows[place] else []
+        return self._stream.end(sorted(ranked, key=descending_score))
+
     def _places(self) -> list[slice]:
         """Where each group's rows stand; in the first step all groups have the prompt's row."""
         if self._is_first:

@@ -14,6 +14,7 @@ from decoding.base import (
     DecodingRow,
     Draw,
     Emission,
+    FinishReason,
     Hypothesis,
     MostLikely,
     Task,
@@ -51,6 +52,13 @@ class IndependentDecoder:
         results = () if self._live else tuple(self._results[i] for i in sorted(self._results))
         return Decision(live=tuple(live), emissions=tuple(emissions), results=results)
 
+    def cut_short(self, rows: Sequence[DecodingRow]) -> Decision:
+        """What has ended, and the live rows as they are. All of it has been sent."""
+        results = self._results | {row.index: so_far(row) for row in rows}
+        if not self._live and isinstance(self._ask, Draw):  # the prompt's row stands for all
+            results = {index: so_far(rows[0]) for index in range(self._ask.count)}
+        return Decision(results=tuple(results[index] for index in sorted(results)))
+
     def _finish(self, row: DecodingRow, index: int, candidate: Candidate) -> bool:
         num_generated = len(row.generated_ids) + 1
         if not self._task.may_end(candidate.token_id, num_generated):
@@ -65,6 +73,15 @@ class IndependentDecoder:
             finish_reason=reason,
         )
         return True
+
+
+def so_far(row: DecodingRow) -> Hypothesis:
+    """What a row holds, of a request whose time is up."""
+    return Hypothesis(
+        token_ids=tuple(row.generated_ids),
+        logprobs=tuple(row.logprobs),
+        finish_reason=FinishReason.TIMEOUT,
+    )
 
 
 def _steps(

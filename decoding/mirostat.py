@@ -81,6 +81,10 @@ class MirostatDecoder:
         )
         return decision
 
+    def cut_short(self, rows: Sequence[DecodingRow]) -> Decision:
+        """The samples as far as they have come."""
+        return self._samples.cut_short(rows)
+
     def _follow(self, index: int, drawn: Candidate) -> None:
         strategy = self._strategy
         surprise = -drawn.score / math.log(2)

@@ -11,6 +11,7 @@ from decoding.base import (
     Ask,
     Asks,
     Best,
+    CanBeCutShort,
     Candidate,
     Continuation,
     Decision,
@@ -20,6 +21,7 @@ from decoding.base import (
 )
 from decoding.considered import Verdict
 from decoding.errors import InvalidParameter
+from decoding.independent import so_far
 from engine.errors import ConstraintNotMet, DecodingFailed
 from engine.sequence import Group
 from engine.shown import Shown
@@ -42,7 +44,6 @@ def decide(
     Its rows are `shown` if they are not simply those of the group. Also asks the decoder what it
     wants next, and notes it in the group; whoever traces the request is told what was decided.
     """
-    strategy = group.request.strategy.name
     if not all(found):
         return DecodingFailed(
             "the scores of this request's next token are not finite, or its rules allow no token"
@@ -62,9 +63,33 @@ def decide(
     except InvalidParameter as error:
         return ConstraintNotMet(error.message, field=error.field)
     except Exception as error:
-        logger.exception("strategy %s failed", strategy)
-        return DecodingFailed(f"strategy {strategy} failed: {type(error).__name__}")
+        logger.exception("request %s: its strategy failed", group.request.request_id)
+        return _failed(group, error)
     return decision
+
+
+def cut_short(group: Group, vocab_size: int) -> Decision | DecodingFailed:
+    """The answer so far of a group whose time is up: nothing of it is live any more."""
+    try:
+        decision = _cut_short(group)
+        _check_decision(group, decision, vocab_size, len(group.rows))
+        _require(not decision.live, "it goes on although its time is up")
+    except Exception as error:
+        logger.exception("request %s: its strategy failed", group.request.request_id)
+        return _failed(group, error)
+    return decision
+
+
+def _cut_short(group: Group) -> Decision:
+    if isinstance(group.decoder, CanBeCutShort):
+        return group.decoder.cut_short(group.rows)
+    rows = group.rows[: group.request.strategy.num_results]
+    return Decision(results=tuple(map(so_far, rows)))
+
+
+def _failed(group: Group, error: Exception) -> DecodingFailed:
+    reason = f"strategy {group.request.strategy.name} failed: {type(error).__name__}"
+    return DecodingFailed(reason)
 
 
 def checked_ask(

@@ -14,12 +14,13 @@ from decoding.errors import InvalidParameter
 from decoding.logits import Logits
 from engine.choose import Found, find_for_groups
 from engine.config import EngineConfig
-from engine.decide import decide
+from engine.decide import cut_short, decide
 from engine.draft_model import DraftModel
 from engine.errors import (
     ConstraintNotMet,
     DecodingFailed,
     EngineError,
+    QueueTimedOut,
     RequestRefused,
     RequestTooLarge,
 )
@@ -100,6 +101,11 @@ class Engine:
         return len(self._scheduler.waiting)
 
     @property
+    def now(self) -> float:
+        """Seconds on its clock. Any thread may read it."""
+        return self._clock()
+
+    @property
     def has_work(self) -> bool:
         """Whether a step would do anything."""
         return bool(self._scheduler.running or self._scheduler.waiting)
@@ -150,15 +156,19 @@ class Engine:
         if request.scored_from is not None:
             raise RequestRefused("this runtime gives no log-probabilities of prompt tokens")
 
-    def add(self, request: GenerationRequest) -> list[Event]:
-        """Queue a request that `check` has let pass; its failure, if its strategy cannot start."""
+    def add(self, request: GenerationRequest, submitted_at: float | None = None) -> list[Event]:
+        """Queue a request that `check` has let pass; its failure, if its strategy cannot start.
+
+        It was submitted now, or at the given time on the engine's clock.
+        """
         try:
-            self._scheduler.add(request)
+            self._scheduler.add(request, self.now if submitted_at is None else submitted_at)
         except InvalidParameter as error:
             return [self._refuse(request, ConstraintNotMet(error.message, field=error.field))]
         except Exception as error:
-            logger.exception("strategy %s cannot start", request.strategy.name)
-            reason = f"strategy {request.strategy.name} cannot start: {type(error).__name__}"
+            name, request_id = request.strategy.name, request.request_id
+            logger.exception("request %s: strategy %s cannot start", request_id, name)
+            reason = f"strategy {name} cannot start: {type(error).__name__}"
             return [self._refuse(request, DecodingFailed(reason))]
         return []
 
@@ -168,6 +178,13 @@ class Engine:
         if group is not None:
             self._scheduler.drop(group)
             self._totals.num_cancellations += 1
+
+    def end_overdue(self) -> list[Event]:
+        """End every request whose time is up: with what it has, or an error if it never began."""
+        events: list[Event] = []
+        for group in self._scheduler.overdue():
+            events += self._give_up(group) if group.started_at is None else self._cut_short(group)
+        return events
 
     def step(self) -> list[Event]:
         """Advance every scheduled group by one model call."""
@@ -179,6 +196,19 @@ class Engine:
         self._hidden_states.note(plan, said)
         outcomes = self._choose(plan, said)
         return self._commit(plan, outcomes)
+
+    def _give_up(self, group: Group) -> list[Event]:
+        self._scheduler.drop(group)
+        self._totals.num_queue_timeouts += 1
+        return [_failed(group, QueueTimedOut("The request was not begun in its time; try again."))]
+
+    def _cut_short(self, group: Group) -> list[Event]:
+        outcome = cut_short(group, self._runner.vocab_size)
+        if isinstance(outcome, DecodingFailed):
+            return [self._fail(group, outcome)]
+        self._scheduler.drop(group)
+        self._totals.num_timeouts += 1
+        return self._report(group, outcome)
 
     def fail_running(self, error: EngineError) -> list[Event]:
         """Give up all running groups after a failed step; waiting ones stay queued."""
@@ -208,6 +238,8 @@ class Engine:
             num_preemptions=self._scheduler.num_preemptions,
             num_cancellations=self._totals.num_cancellations,
             num_failures=self._totals.num_failures,
+            num_queue_timeouts=self._totals.num_queue_timeouts,
+            num_timeouts=self._totals.num_timeouts,
             forward_seconds=self._totals.forward_seconds,
             draft_seconds=0.0 if self._draft_model is None else self._draft_model.seconds,
             device_memory_bytes=self._runner.device_memory_bytes,
@@ -303,12 +335,13 @@ class Engine:
         )
 
     def _timings(self, group: Group) -> Timings:
-        assert group.started_at is not None, "a group that chose was started"
-        assert group.first_token_at is not None, "a group that chose has a first token"
+        assert group.started_at is not None, "a group that has an answer was started"
+        now = self._clock()
+        first_token_at = now if group.first_token_at is None else group.first_token_at
         return Timings(
             queue_seconds=group.started_at - group.submitted_at,
-            prefill_seconds=group.first_token_at - group.started_at,
-            decode_seconds=self._clock() - group.first_token_at,
+            prefill_seconds=first_token_at - group.started_at,
+            decode_seconds=now - first_token_at,
             num_cached_tokens=group.num_cached_tokens,
             num_preemptions=group.num_preemptions,
         )
@@ -336,6 +369,8 @@ class _Totals:
     num_accepted_draft_tokens: int = 0
     num_cancellations: int = 0
     num_failures: int = 0
+    num_queue_timeouts: int = 0
+    num_timeouts: int = 0
     forward_seconds: float = 0.0
 
 

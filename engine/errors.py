@@ -4,6 +4,7 @@
   + RequestRefused (ValueError): the caller's mistake, raised by `EngineWorker.submit`
     - RequestTooLarge: it could never fit, however long it waited
   + QueueFull: too many requests wait; try again later
+  + QueueTimedOut: the request's time was up before it was begun; try again later
   + EngineClosed: the engine is not running any more
   + StepFailed: the model or the device failed during a step that held this request
   + DecodingFailed: this request's strategy or stop check raised, or its logits were not finite
@@ -31,6 +32,10 @@ class RequestTooLarge(RequestRefused):
 
 class QueueFull(EngineError):
     """The waiting queue has reached its bound."""
+
+
+class QueueTimedOut(EngineError):
+    """The request has waited as long as it may, and nothing of it was computed."""
 
 
 class EngineClosed(EngineError):

@@ -23,6 +23,7 @@ from decoding.constraint import TokenConstraint
 from engine.errors import EngineError
 from engine.prompt_lookup import PromptLookup
 from engine.trace import Trace, TraceOptions
+from engine.urgency import NO_HURRY, Urgency
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +43,7 @@ class GenerationRequest:
     strategy: Strategy
     max_new_tokens: int
     seed: int
+    urgency: Urgency = NO_HURRY
     eos_token_ids: frozenset[int] = frozenset()
     stop: StopCheck | None = None
     adjustments: Adjustments = NO_ADJUSTMENTS
@@ -113,7 +115,10 @@ class TokenEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestFinished:
-    """The complete answer: `sequences` in order of index, beams best first."""
+    """The answer: `sequences` in order of index, beams best first.
+
+    Complete, unless sequences end with `FinishReason.TIMEOUT`: then they are what there was.
+    """
 
     request_id: str
     sequences: tuple[Hypothesis, ...]
@@ -169,6 +174,8 @@ class EngineStats:
     num_preemptions: int = 0
     num_cancellations: int = 0
     num_failures: int = 0
+    num_queue_timeouts: int = 0  # requests that were not begun in time
+    num_timeouts: int = 0  # requests that were cut short
     forward_seconds: float = 0.0  # time spent in the model, all steps
     draft_seconds: float = 0.0  # time spent in the draft model
     device_memory_bytes: int = field(default=0)  # allocated on the accelerator; 0 on a CPU

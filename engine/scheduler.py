@@ -1,12 +1,15 @@
 """Who runs, who waits, who is preempted. Arithmetic on integers; no torch, no clock of its own.
 
-The engine calls `plan` before each step and `commit` after it; `add` and `cancel` come between.
-Oldest first, always: decoding groups get their tokens before any prompt, prompts are computed in
-chunks with what is left of the step's budget, waiting groups are admitted in order without
-overtaking, and when the cache is full the youngest running group gives up its room and is computed
-again later. It is the only writer of groups and sequences.
+The engine calls `plan` before each step and `commit` after it; `add` and `drop` come between.
+Groups have an order: by arrival, where each step of priority counts as having come so many seconds
+later. So an urgent request goes ahead, and no stream of urgent ones holds another up for ever.
+First in order, always: decoding groups get their tokens before any prompt, prompts are computed in
+chunks with what is left of the step's budget, waiting groups are admitted without overtaking, and
+when the cache is full the last running group gives up its room and is computed again later; nobody
+gives it up for one who waits. It is the only writer of groups and sequences.
 """
 
+from bisect import insort
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
@@ -27,7 +30,7 @@ MOST_SCORED_AT_ONCE = 64  # prompt tokens of a request a step: logits of each ta
 
 
 class Scheduler:
-    """Plans steps over running groups and the queue of waiting ones, both in order of arrival."""
+    """Plans steps over running groups and the queue of waiting ones, both in their order."""
 
     def __init__(
         self,
@@ -51,10 +54,11 @@ class Scheduler:
         self.running: list[Group] = []
         self.num_preemptions = 0
 
-    def add(self, request: GenerationRequest) -> None:
+    def add(self, request: GenerationRequest, submitted_at: float) -> None:
         """Queue a request that fits the engine's limits; a strategy that raises is not queued."""
         task = replace(request.task, depth=self._depth)
         decoder = request.strategy.start(task)
+        delay = request.urgency.priority * self._config.seconds_per_priority
         group = Group(
             request=request,
             decoder=decoder,
@@ -63,12 +67,12 @@ class Scheduler:
             ),
             depth=self._depth,
             adjuster=compile_adjustments(request.adjustments, task),
-            arrival=next(self._arrivals),
-            submitted_at=self._clock(),
+            order=(submitted_at + delay, next(self._arrivals)),
+            submitted_at=submitted_at,
             rows=first_row(request, self._sequence_ids),
             tracer=None if request.trace is None else Tracer(request.trace, task),
         )
-        self.waiting.append(group)
+        insort(self.waiting, group, key=_order)
 
     def find(self, request_id: str) -> Group | None:
         """The group of a request that has not ended."""
@@ -86,11 +90,21 @@ class Scheduler:
         else:
             self.waiting.remove(group)
 
+    def overdue(self) -> list[Group]:
+        """Groups that have not begun, or not ended, in the time that they may take."""
+        limits = [
+            (limit, group)
+            for group in (*self.running, *self.waiting)
+            if (limit := group.time_limit) is not None
+        ]
+        now = self._clock() if limits else 0.0
+        return [group for limit, group in limits if limit <= now]
+
     def plan(self) -> Plan | None:
         """The next step, or None if there is nothing to do."""
         step = _Step(self._config.max_step_tokens, self._cache.alignment)
         for group in [group for group in self.running if group.is_decoding]:
-            if group in self.running:  # not preempted by an older one meanwhile
+            if group in self.running:  # not preempted by one before it meanwhile
                 self._plan_running(group, step)
         for group in [group for group in self.running if not group.is_decoding]:
             if group in self.running:
@@ -115,12 +129,12 @@ class Scheduler:
                 self.drop(group)
 
     def _plan_running(self, group: Group, step: "_Step") -> None:
-        """Plan a running group's next tokens, preempting younger groups if the cache is full."""
+        """Plan a running group's next tokens, preempting those after it if the cache is full."""
         wanted = step.ranges(group)
         for row, start, end in wanted:
             while not self._cache.reserve(row.id, start, end):
                 step.is_short_of_room = True
-                victim = self._youngest_after(group, step)
+                victim = self._last_after(group, step)
                 if victim is None:
                     if group.is_decoding:
                         self._preempt(group)
@@ -128,16 +142,16 @@ class Scheduler:
                 self._preempt(victim)
         step.take(group, wanted)
 
-    def _youngest_after(self, group: Group, step: "_Step") -> Group | None:
+    def _last_after(self, group: Group, step: "_Step") -> Group | None:
         for candidate in reversed(self.running):
-            if candidate.arrival <= group.arrival:
+            if candidate.order <= group.order:
                 return None
             if candidate not in step.planned:
                 return candidate
         return None
 
     def _preempt(self, group: Group) -> None:
-        """Take a group's room away; it waits in front of all younger ones to be computed again."""
+        """Take a group's room away; it waits in its place in the order to be computed again."""
         for row in group.rows:
             self._release(row)
         for row in group.held:
@@ -145,8 +159,7 @@ class Scheduler:
         self.running.remove(group)
         group.num_preemptions += 1
         self.num_preemptions += 1
-        place = sum(other.arrival < group.arrival for other in self.waiting)
-        self.waiting.insert(place, group)
+        insort(self.waiting, group, key=_order)
 
     def _admit(self, step: "_Step") -> None:
         """Start waiting groups in order while rows, room and budget last."""
@@ -156,8 +169,7 @@ class Scheduler:
             if group.num_reserved_rows > free_rows or not self._open(group):
                 return  # nobody overtakes
             self.waiting.pop(0)
-            self.running.append(group)
-            self.running.sort(key=lambda member: member.arrival)
+            insort(self.running, group, key=_order)
             if group.started_at is None:
                 group.started_at = self._clock()
                 group.num_cached_tokens = group.rows[0].num_computed
@@ -240,7 +252,7 @@ class _Step:
     def __init__(self, budget: int, alignment: int) -> None:
         self.budget = budget
         self._alignment = alignment
-        self.is_short_of_room = False  # then nobody new is admitted: the older ones come first
+        self.is_short_of_room = False  # then nobody new is admitted: who runs comes first
         self.planned: list[Group] = []
         self.stepping: list[Group] = []
         self._rows: list[PlannedRow] = []
@@ -301,6 +313,10 @@ class _Step:
         return Plan(
             tuple(self._rows), tuple(self.stepping), tuple(self._scored), tuple(self._watched)
         )
+
+
+def _order(group: Group) -> tuple[float, int]:
+    return group.order
 
 
 def _num_scored(request: GenerationRequest, start: int, end: int) -> int:

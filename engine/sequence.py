@@ -62,7 +62,7 @@ class Group:
     request: GenerationRequest
     decoder: Decoder
     ask: Asks  # what the decoder wants of the coming step; `engine.decide` keeps it up to date
-    arrival: int  # order of submission; the oldest is served first
+    order: tuple[float, int]  # when it counts as submitted, and a number; the least goes first
     submitted_at: float
     rows: list[Sequence]
     started_at: float | None = None  # first scheduled
@@ -95,6 +95,14 @@ class Group:
         asks = self.ask if isinstance(self.ask, tuple) else (self.ask,)
         contrasts = (ask.processing.contrast for ask in asks)
         return tuple(sorted({layer for each in contrasts if each for layer in each.layers}))
+
+    @property
+    def time_limit(self) -> float | None:
+        """When it must have begun, or, once it has, ended; on the scheduler's clock."""
+        urgency = self.request.urgency
+        has_begun = self.started_at is not None
+        limit = urgency.timeout_seconds if has_begun else urgency.seconds_to_start
+        return None if limit is None else self.submitted_at + limit
 
     @property
     def is_decoding(self) -> bool:

@@ -1,7 +1,8 @@
 """The engine's thread, and the only two ways across it.
 
 In: `submit` and `cancel`, from any thread, through an inbox. Out: `deliver`, called on the engine
-thread once a step with all events of that step; the caller carries them to its own thread. It
+thread with all events of a step, and before it with those of requests that need none, since their
+time is up or they failed at once; the caller carries them to its own thread. It
 takes all events of a call, or raises and takes none: then it gets those of one request at a time,
 and a request that it still does not take is cancelled. The thread is not a pool's, whose exit
 would wait for an endless job.
@@ -36,7 +37,7 @@ class EngineWorker:
         self._engine = engine
         self._deliver = deliver
         self._max_waiting_requests = max_waiting_requests
-        self._inbox: deque[GenerationRequest] = deque()
+        self._inbox: deque[tuple[GenerationRequest, float]] = deque()  # and when they came
         self._cancelled: deque[str] = deque()
         self._changed = threading.Condition()  # guards inbox, cancelled and is_closing
         self._is_closing = False
@@ -63,7 +64,7 @@ class EngineWorker:
             num_waiting = len(self._inbox) + self._engine.num_waiting
             if num_waiting >= self._max_waiting_requests:
                 raise QueueFull(f"{num_waiting} requests are waiting already")
-            self._inbox.append(request)
+            self._inbox.append((request, self._engine.now))
             self._changed.notify()
 
     def cancel(self, request_id: str) -> None:
@@ -102,7 +103,8 @@ class EngineWorker:
 
     def _run(self) -> None:
         while self._wait():
-            self._deliver_some(self._take_in() + self._step())
+            self._deliver_some(self._take_in())
+            self._deliver_some(self._step())
         self._deliver_some(self._take_in())
         self._deliver_some(self._engine.fail_all(EngineClosed("the engine is shutting down")))
         self._engine.snapshot = self._engine.stats()
@@ -117,13 +119,14 @@ class EngineWorker:
             return not self._is_closing
 
     def _take_in(self) -> list[Event]:
-        """Hand the engine what came in; a request that fails at once says so."""
+        """Hand the engine what came in, and let it end what took too long, before a step."""
         events: list[Event] = []
         with self._changed:
             while self._inbox:
-                events += self._engine.add(self._inbox.popleft())
+                events += self._engine.add(*self._inbox.popleft())
             while self._cancelled:
                 self._engine.cancel(self._cancelled.popleft())
+        events += self._engine.end_overdue()
         self._engine.snapshot = self._engine.stats()
         return events
 
@@ -132,9 +135,10 @@ class EngineWorker:
         try:
             events = self._engine.step()
         except Exception as error:
-            logger.exception("an engine step failed")
             self._num_failed_steps += 1
             events = self._engine.fail_running(_as_engine_error(error))
+            failed = ", ".join(event.request_id for event in events)
+            logger.exception("an engine step failed; it held the requests %s", failed)
             self._engine.snapshot = self._engine.stats()
             return events
         self._engine.snapshot = self._engine.stats()

@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from app.bodies.adjustment_fields import AdjustmentFields
 from app.bodies.structured_outputs import StructuredOutputs
+from app.bodies.urgency_fields import UrgencyFields
 from app.text.request import Prompt, TextRequest
 from app.text.token_bytes import UNDECODABLE
 from decoding.base import Strategy
@@ -59,7 +60,7 @@ StopOrList = Annotated[
 TokenCount = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
 
 
-class GenerationFields(AdjustmentFields):
+class GenerationFields(AdjustmentFields, UrgencyFields):
     """How a text is to be continued. What it is and how the answer looks, subclasses say."""
 
     strategy_type: ClassVar[type[Strategy]]
@@ -153,6 +154,7 @@ class GenerationFields(AdjustmentFields):
             prompt_field=field,
             strategy=self._strategy,
             seed=self.seed,
+            urgency=self.as_urgency(),
             stop=tuple(dict.fromkeys([stops] if isinstance(stops, str) else stops)),
             adjustments=self.as_adjustments(),
             lookup=self._lookup(),

@@ -5,11 +5,11 @@ Lives on the event loop.
 """
 
 import asyncio
-import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 
 from app.generation.event_router import EventRouter
+from app.telemetry.record import unique_id
 from engine.messages import Event, GenerationRequest, RequestFailed, RequestFinished
 from engine.worker import EngineWorker
 
@@ -38,7 +38,7 @@ class EngineCalls:
                 task.cancel()
 
     async def _ask(self, request: GenerationRequest) -> RequestFinished:
-        request_id = uuid.uuid4().hex
+        request_id = unique_id()
         listener = _Listener(asyncio.get_running_loop().create_future())
         self._router.register(request_id, listener)
         try:

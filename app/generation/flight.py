@@ -7,6 +7,7 @@ answer at its own pace. When the last one leaves, the flight ends and its sequen
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from enum import StrEnum
 
 from app.errors import ClientDisconnected
@@ -180,12 +181,12 @@ class Subscription:
         *,
         outcome: CacheOutcome,
         received_at: float,
-        on_close: Callable[[], None],
+        on_close: Callable[["Subscription"], None],
     ) -> None:
         self.prepared = prepared  # this request's own: it may be presented in another way
         self.outcome = outcome
         self.received_at = received_at
-        self._flight = flight
+        self.flight = flight
         self._on_close = on_close
         self._num_read = 0
         self._changed = asyncio.Event()
@@ -197,7 +198,22 @@ class Subscription:
     @property
     def has_started(self) -> bool:
         """Whether the first token has come."""
-        return bool(self._flight.chunks)
+        return bool(self.flight.chunks)
+
+    async def begun(self, patience_seconds: float) -> None:
+        """Wait until there is a token or the whole answer, but no longer than so many seconds.
+
+        Raises:
+            Exception: what the generation failed with. See `app/errors.py`.
+        """
+        flight = self.flight
+        self._wants_chunks = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience_seconds):
+                while not flight.chunks and not flight.has_ended:
+                    await self._wait()
+        if flight.error is not None:
+            raise flight.error
 
     async def next_chunks(self) -> Sequence[Chunk] | None:
         """All chunks that came since the last call; waits for one. Empty: there are no more.
@@ -207,7 +223,7 @@ class Subscription:
         Raises:
             Exception: what the generation failed with. See `app/errors.py`.
         """
-        flight = self._flight
+        flight = self.flight
         self._wants_chunks = True
         while self._num_read == len(flight.chunks) and not flight.has_ended:
             await self._wait()
@@ -226,7 +242,7 @@ class Subscription:
         Raises:
             Exception: what the generation failed with. See `app/errors.py`.
         """
-        flight = self._flight
+        flight = self.flight
         self._wants_chunks = False
         while not flight.has_ended:
             await self._wait()
@@ -237,7 +253,7 @@ class Subscription:
 
     def wake(self) -> None:
         """Called by the flight: there is something new."""
-        if self._wants_chunks or self._flight.has_ended:
+        if self._wants_chunks or self.flight.has_ended:
             self._changed.set()
 
     def nudge(self) -> None:
@@ -254,5 +270,5 @@ class Subscription:
         if self._is_closed:
             return
         self._is_closed = True
-        self._flight.leave(self)
-        self._on_close()
+        self.flight.leave(self)
+        self._on_close(self)

@@ -6,8 +6,8 @@ tokenising, which the text executor does.
 """
 
 import secrets
-import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,17 +20,23 @@ from app.generation.flight import CacheOutcome, Flight, Subscription
 from app.generation.judge import Judge
 from app.generation.preparation import CacheKey, ModelIdentity, PreparedRequest, Preparer
 from app.generation.presentation import Presenter
+from app.generation.recording import record_of
+from app.generation.urgency import NO_RULES, UrgencyRules
 from app.metrics import Metrics
+from app.telemetry.record import RequestRecord, current_request, unique_id
 from app.text.codec import TextCodec
 from app.text.executor import TextExecutor
 from app.text.grammar.compiler import GrammarCompiler
 from app.text.request import TextRequest
-from engine.errors import EngineError
+from decoding.base import FinishReason
+from engine.errors import EngineError, QueueTimedOut
+from engine.urgency import Urgency
 from engine.worker import EngineWorker
 
 if TYPE_CHECKING:  # importing transformers takes seconds, and only its types are needed here
     from transformers import PreTrainedTokenizerBase
 
+_SharedKey = tuple[CacheKey, Urgency]
 SEED_LIMIT = 2**53  # seeds drawn here survive JSON readers that know only doubles
 
 
@@ -56,6 +62,7 @@ class TextGenerator:
         eos_token_ids: frozenset[int],
         clock: Callable[[], float],
         default_guesses: int = 0,
+        urgency_rules: UrgencyRules = NO_RULES,
         draw_seed: Callable[[], int] = draw_seed,
     ) -> None:
         self._codec = TextCodec(tokenizer)
@@ -81,6 +88,7 @@ class TextGenerator:
             calls=EngineCalls(worker, router),
         )
         self._clock = clock
+        self._urgency_rules = urgency_rules
         self._metrics = metrics
         self._worker = worker
         self._router = router
@@ -89,7 +97,7 @@ class TextGenerator:
         self._eos_token_ids = eos_token_ids
         self._draw_seed = draw_seed
         self._flights: dict[str, Flight] = {}  # by request id, oldest first
-        self._shared: dict[CacheKey, Flight] = {}  # those under a cache key
+        self._shared: dict[_SharedKey, Flight] = {}  # those that others may join
         self._num_starting = 0
         self._num_open = 0
         self._aborted: str | None = None
@@ -113,9 +121,9 @@ class TextGenerator:
         self._num_starting += 1
         try:
             self._check_open()
-            prepared = await self._prepare(request)
+            prepared = await self._prepare(self._hurried(request))
             self._check_open()
-            flight, outcome = self._flight_for(prepared)
+            flight, outcome = self._flight_for(prepared, received_at)
         except (AppError, EngineError) as error:
             self._metrics.rejected(describe(error).code)
             raise
@@ -124,7 +132,11 @@ class TextGenerator:
         self._num_open += 1
         self._metrics.cache_lookup(outcome)
         return Subscription(
-            prepared, flight, outcome=outcome, received_at=received_at, on_close=self._close_one
+            prepared,
+            flight,
+            outcome=outcome,
+            received_at=received_at,
+            on_close=partial(self._close_one, current_request()),
         )
 
     def abort_all(self, reason: str) -> None:
@@ -143,32 +155,45 @@ class TextGenerator:
         if self._aborted is not None:
             raise ServiceUnavailable(self._aborted)
 
-    def _close_one(self) -> None:
-        self._num_open -= 1
+    def _hurried(self, request: TextRequest) -> TextRequest:
+        """The request with what this server makes of its time limits and priority."""
+        urgency = self._urgency_rules.apply(request.urgency)
+        return request if urgency == request.urgency else replace(request, urgency=urgency)
 
-    def _flight_for(self, prepared: PreparedRequest) -> tuple[Flight, CacheOutcome]:
-        key = prepared.cache_key
-        if key is None:
-            return self._take_off(prepared), CacheOutcome.BYPASS
-        if key in self._shared:
-            return self._shared[key], CacheOutcome.HIT
-        completed = self._cache.get(key)
+    def _close_one(self, record: RequestRecord | None, subscription: Subscription) -> None:
+        self._num_open -= 1
+        if record is not None:
+            model = self.presenter.model_name
+            record.note(record_of(subscription, model=model, ended_at=self._clock()))
+
+    def _flight_for(
+        self, prepared: PreparedRequest, received_at: float
+    ) -> tuple[Flight, CacheOutcome]:
+        shared_key = _shared_key(prepared)
+        if prepared.cache_key is None or shared_key is None:
+            return self._take_off(prepared, received_at), CacheOutcome.BYPASS
+        if shared_key in self._shared:
+            return self._shared[shared_key], CacheOutcome.HIT
+        completed = self._cache.get(prepared.cache_key)
         if completed is not None:
             return self._new_flight(prepared, "").replay(completed), CacheOutcome.HIT
-        flight = self._take_off(prepared)
-        self._shared[key] = flight
+        flight = self._take_off(prepared, received_at)
+        self._shared[shared_key] = flight
         return flight, CacheOutcome.MISS
 
-    def _take_off(self, prepared: PreparedRequest) -> Flight:
+    def _take_off(self, prepared: PreparedRequest, received_at: float) -> Flight:
         """Submit a generation of its own to the engine."""
-        request_id = uuid.uuid4().hex
+        request_id = unique_id()
         flight = self._new_flight(prepared, request_id)
         self._router.register(request_id, flight)
         self._flights[request_id] = flight
         try:
             self._worker.submit(
                 prepared.as_generation(
-                    request_id=request_id, seed=flight.seed, eos_token_ids=self._eos_token_ids
+                    request_id=request_id,
+                    seed=flight.seed,
+                    urgency=prepared.request.urgency.after(self._clock() - received_at),
+                    eos_token_ids=self._eos_token_ids,
                 )
             )
         except EngineError:
@@ -192,13 +217,13 @@ class TextGenerator:
     def _land(self, request_id: str, flight: Flight) -> None:
         """A flight has ended: keep what it gave, count it, free what it held."""
         self._forget(request_id)
-        key = flight.prepared.cache_key
-        if key is not None and self._shared.get(key) is flight:
-            del self._shared[key]
+        key, shared_key = flight.prepared.cache_key, _shared_key(flight.prepared)
+        if shared_key is not None and self._shared.get(shared_key) is flight:
+            del self._shared[shared_key]
         if flight.completed is None and not isinstance(flight.error, EngineError):
             self._worker.cancel(request_id)
             self._metrics.cancelled()
-        elif flight.completed is not None and key is not None:
+        elif flight.completed is not None and key is not None and not _is_cut_short(flight):
             self._cache.put(key, flight.completed)
         self._count(flight)
 
@@ -214,7 +239,8 @@ class TextGenerator:
         strategy = flight.prepared.request.strategy.name
         if flight.completed is None:
             if isinstance(flight.error, EngineError):
-                self._metrics.finished(strategy, "error")
+                is_late = isinstance(flight.error, QueueTimedOut)
+                self._metrics.finished(strategy, "queue_timeout" if is_late else "error")
             return
         timings, sequences = flight.completed.timings, flight.completed.sequences
         self._metrics.queue_time(timings.queue_seconds)
@@ -223,3 +249,14 @@ class TextGenerator:
         self._metrics.tokens(prompt=len(flight.prepared.prompt_ids), generated=sum(lengths))
         for sequence in sequences:
             self._metrics.finished(strategy, sequence.finish_reason)
+
+
+def _shared_key(prepared: PreparedRequest) -> _SharedKey | None:
+    """Who shares a generation asks for the same tokens in the same time and as urgently."""
+    key = prepared.cache_key
+    return None if key is None else (key, prepared.request.urgency)
+
+
+def _is_cut_short(flight: Flight) -> bool:
+    sequences = () if flight.completed is None else flight.completed.sequences
+    return any(each.finish_reason is FinishReason.TIMEOUT for each in sequences)

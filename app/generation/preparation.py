@@ -28,6 +28,7 @@ from decoding.base import (
 from decoding.constraint import TokenConstraint
 from engine.messages import EngineLimits, GenerationRequest, NegativePrompt
 from engine.trace import TraceOptions
+from engine.urgency import Urgency
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,15 +83,16 @@ class PreparedRequest:
     cache_key: CacheKey | None  # None: neither looked up nor stored
 
     def as_generation(
-        self, *, request_id: str, seed: int, eos_token_ids: frozenset[int]
+        self, *, request_id: str, seed: int, urgency: Urgency, eos_token_ids: frozenset[int]
     ) -> GenerationRequest:
-        """What the engine is asked."""
+        """What the engine is asked; the time that `urgency` gives is what is left of it."""
         return GenerationRequest(
             request_id=request_id,
             prompt_ids=self.prompt_ids,
             strategy=self.request.strategy,
             max_new_tokens=self.max_new_tokens,
             seed=seed,
+            urgency=urgency,
             eos_token_ids=eos_token_ids,
             stop=self.stop_check,
             adjustments=self.adjustments,

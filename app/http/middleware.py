@@ -1,11 +1,10 @@
-"""Pure ASGI middleware: request ids, HTTP metrics with an access line, and a limit on bodies.
+"""Pure ASGI middleware: request ids, HTTP metrics, a record of each request, a limit on bodies.
 
 `app/main.py` stacks them: `RequestContext` outermost, around the handler of unforeseen errors, so
-that every response has its id and every request is counted; `BodyLimit` next to the routes, so
-that the error table shapes its refusal. None of them touches a body that passes.
+that every response has its id and every request is counted and told of; `BodyLimit` next to the
+routes, so that the error table shapes its refusal. None of them touches a body that passes.
 """
 
-import logging
 import re
 import uuid
 
@@ -16,17 +15,17 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.state import Services, ServiceStatus
+from app.telemetry.journal import QUIET_ENDPOINTS
+from app.telemetry.record import RequestRecord, recorded
 
 REQUEST_ID_HEADER = "X-Request-Id"
 VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9._:+/=-]{1,128}")
 UNMATCHED = "unmatched"
-QUIET_ENDPOINTS = frozenset({"/health", "/livez", "/readyz", "/startupz", "/metrics"})
-
-access_logger = logging.getLogger("app.access")
+REQUEST_ID_ALIAS = "X-Client-Request-Id"  # as clients of OpenAI's API send theirs
 
 
 class RequestContext:
-    """Gives each request an id, counts and times it, and closes connections while draining."""
+    """Gives each request an id and a record, counts it, and closes connections while draining."""
 
     def __init__(self, app: ASGIApp, services: Services) -> None:
         self._app = app
@@ -37,7 +36,15 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _request_id(Headers(scope=scope))
+        headers, clock = Headers(scope=scope), self._services.clock
+        request_id = _request_id(headers)
+        record = RequestRecord(
+            request_id=request_id,
+            method=scope["method"],
+            headers=headers,
+            received_at=clock(),
+            observers=self._services.observers,
+        )
         scope.setdefault("state", {})["request_id"] = request_id
         status = 500  # what the client gets when nothing was sent
 
@@ -48,32 +55,25 @@ class RequestContext:
                 self._mark(MutableHeaders(scope=message), request_id)
             await send(message)
 
-        clock = self._services.clock
-        started_at = clock()
         self._services.metrics.request_started()
-        try:
-            await self._app(scope, receive, send_with_id)
-        finally:
-            self._record(scope, status, clock() - started_at)
+        with recorded(record):
+            try:
+                await self._app(scope, receive, send_with_id)
+            finally:
+                record.end(endpoint=route_template(scope), status=status, ended_at=clock())
+                self._count(record, status)
 
     def _mark(self, headers: MutableHeaders, request_id: str) -> None:
         headers[REQUEST_ID_HEADER] = request_id
         if self._services.status is ServiceStatus.DRAINING:
             headers["Connection"] = "close"  # the next request shall find another replica
 
-    def _record(self, scope: Scope, status: int, seconds: float) -> None:
-        endpoint = route_template(scope)
-        metrics = self._services.metrics
-        metrics.request_ended(endpoint=endpoint, method=scope["method"], status=status)
-        if endpoint in QUIET_ENDPOINTS:
-            return
-        metrics.request_timed(endpoint=endpoint, seconds=seconds)
-        if self._services.settings.access_log:
-            access_logger.info(
-                "%s %s %d %.1fms id=%s",
-                *(scope["method"], endpoint, status, seconds * 1000),
-                scope["state"]["request_id"],
-            )
+    def _count(self, record: RequestRecord, status: int) -> None:
+        endpoint, metrics = record.endpoint or UNMATCHED, self._services.metrics
+        metrics.request_ended(endpoint=endpoint, method=record.method, status=status)
+        if endpoint not in QUIET_ENDPOINTS and record.ended_at is not None:
+            seconds = record.ended_at - record.received_at
+            metrics.request_timed(endpoint=endpoint, seconds=seconds)
 
 
 class BodyLimit:
@@ -127,5 +127,5 @@ def _route_of_endpoint(scope: Scope) -> Route | None:
 
 
 def _request_id(headers: Headers) -> str:
-    given = headers.get(REQUEST_ID_HEADER, "")
+    given = headers.get(REQUEST_ID_HEADER, headers.get(REQUEST_ID_ALIAS, ""))
     return given if VALID_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex

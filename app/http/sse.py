@@ -9,6 +9,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import ExitStack
 
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
@@ -16,24 +17,45 @@ from starlette.types import Message, Receive, Scope, Send
 from app.errors import AppError, ClientDisconnected, describe
 from app.generation.completion import Chunk
 from app.generation.flight import Subscription
+from app.generation.generator import TextGenerator
 from app.generation.presentation import Presenter
 from app.http.disconnect import run_until_disconnect
 from app.http.watch import Watch
+from app.text.request import TextRequest
 from engine.errors import EngineError
 
 KEEP_ALIVE = b": keep-alive\n\n"
-KEEP_ALIVE_SECONDS = 15.0
 WRITE_TIMEOUT_SECONDS = 60.0  # a client that reads nothing for so long is given up
 STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 logger = logging.getLogger(__name__)
 
 
+async def open_stream(
+    generator: TextGenerator, request: TextRequest, *, keep_alive_seconds: float
+) -> Subscription:
+    """Start a request whose answer is streamed, and wait for its first token.
+
+    What fails before that, waiting in the queue included, is raised, so that it gets a status of
+    its own. But no longer than until the first comment would be due: then the stream begins with
+    nothing in it, since proxies cut connections that stay silent, and tells of failures itself.
+
+    Raises:
+        AppError, EngineError: what the request failed with.
+    """
+    subscription = await generator.start(request)
+    with ExitStack() as unwinding:
+        unwinding.callback(subscription.close)
+        await subscription.begun(keep_alive_seconds)
+        unwinding.pop_all()
+    return subscription
+
+
 async def frames_of(
     subscription: Subscription,
     presenter: Presenter,
     *,
-    keep_alive_seconds: float = KEEP_ALIVE_SECONDS,
+    keep_alive_seconds: float,
 ) -> AsyncGenerator[bytes, None]:
     """The frames of a generation: all tokens that are ready at a time in one piece of bytes."""
     silence = Watch(keep_alive_seconds, subscription.nudge)

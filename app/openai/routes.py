@@ -78,12 +78,16 @@ def build_router(
     async def complete(
         body: Annotated[CompletionBody, completions, Body(openapi_examples=completions.examples)],
         generator: GeneratorDep,
+        services: ServicesDep,
         request: Request,
     ) -> Response:
         """Continue each prompt. Without `strategy` parameters mean what they do at OpenAI's."""
         heading = _open(body, generator, request, "cmpl", wall_clock())
         _log_origin(request, body.user, None)
-        return await run_until_disconnect(request.receive, _complete(body, generator, heading))
+        silence = services.settings.sse_keep_alive_seconds
+        return await run_until_disconnect(
+            request.receive, _complete(body, generator, heading, silence)
+        )
 
     @router.post(
         "/chat/completions",
@@ -94,31 +98,38 @@ def build_router(
     async def chat(
         body: Annotated[ChatBody, chats, Body(openapi_examples=chats.examples)],
         generator: GeneratorDep,
+        services: ServicesDep,
         request: Request,
     ) -> Response:
         """Answer a conversation. Without `strategy` parameters mean what they do at OpenAI's."""
         heading = _open(body, generator, request, "chatcmpl", wall_clock())
         _log_origin(request, body.user, body.metadata)
-        return await run_until_disconnect(request.receive, _chat(body, generator, heading))
+        silence = services.settings.sse_keep_alive_seconds
+        return await run_until_disconnect(request.receive, _chat(body, generator, heading, silence))
 
     return router
 
 
-async def _chat(body: ChatBody, generator: TextGenerator, heading: Heading) -> Response:
+async def _chat(
+    body: ChatBody, generator: TextGenerator, heading: Heading, keep_alive_seconds: float
+) -> Response:
     subscriptions = await _start_all(generator, body.as_requests())
     codec = generator.presenter.codec
     if body.stream:
-        return _stream(subscriptions, ChatChunkWriter(heading, body, codec))
+        writer = ChatChunkWriter(heading, body, codec)
+        return await _stream(subscriptions, writer, keep_alive_seconds)
     (answer,) = await _completed(subscriptions)
     return _encode(present_chat(heading, body, answer, codec), subscriptions)
 
 
-async def _complete(body: CompletionBody, generator: TextGenerator, heading: Heading) -> Response:
+async def _complete(
+    body: CompletionBody, generator: TextGenerator, heading: Heading, keep_alive_seconds: float
+) -> Response:
     subscriptions = await _start_all(generator, body.as_requests())
     codec = generator.presenter.codec
     if body.stream:
         writer = CompletionChunkWriter(heading, body, subscriptions, codec)
-        return _stream(subscriptions, writer)
+        return await _stream(subscriptions, writer, keep_alive_seconds)
     answers = await _completed(subscriptions)
     return _encode(present_completion(heading, body, answers, codec), subscriptions)
 
@@ -151,9 +162,16 @@ def _close_all(subscriptions: Sequence[Subscription]) -> None:
         subscription.close()
 
 
-def _stream(subscriptions: Sequence[Subscription], writer: ChunkWriter) -> Response:
+async def _stream(
+    subscriptions: Sequence[Subscription], writer: ChunkWriter, keep_alive_seconds: float
+) -> Response:
+    """A stream that begins with a token, as `app.http.sse.open_stream` says."""
+    with ExitStack() as unwinding:
+        unwinding.callback(_close_all, subscriptions)
+        await subscriptions[0].begun(keep_alive_seconds)
+        unwinding.pop_all()
     return EventStreamResponse(
-        frames_of(subscriptions, writer),
+        frames_of(subscriptions, writer, keep_alive_seconds=keep_alive_seconds),
         close=partial(_close_all, subscriptions),
         headers=_cache_header(subscriptions),
     )

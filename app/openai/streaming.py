@@ -15,7 +15,7 @@ from typing import Protocol
 from app.errors import AppError, describe
 from app.generation.completion import Chunk, Completed
 from app.generation.flight import Subscription
-from app.http.sse import KEEP_ALIVE, KEEP_ALIVE_SECONDS
+from app.http.sse import KEEP_ALIVE
 from app.http.watch import Watch
 from app.openai.answers import Usage
 from app.openai.chat_bodies import ChatBody
@@ -54,7 +54,7 @@ async def frames_of(
     subscriptions: Sequence[Subscription],
     writer: ChunkWriter,
     *,
-    keep_alive_seconds: float = KEEP_ALIVE_SECONDS,
+    keep_alive_seconds: float,
 ) -> AsyncGenerator[bytes, None]:
     """All frames: what is ready at a time in one piece of bytes."""
 

@@ -1,8 +1,9 @@
 """Logging of the `beamline` command: one line an event, to stderr, as text or as JSON.
 
 Only the command sets logging up; a host that imports `create_app` keeps its own. Lines carry
-times, levels, names, numbers and ids, never prompts or answers. Nothing in a line can start a
-new one: control characters are escaped.
+times, levels, names, numbers and ids; prompts and answers only in the access line of a service that
+was asked to log them. Nothing in a line can start a new one: control characters are escaped. A line
+that is written for a request carries its id.
 """
 
 import json
@@ -11,6 +12,7 @@ import sys
 import time
 
 from app.settings import LogFormat, LogLevel
+from app.telemetry.record import current_request
 
 QUIET_LOGGERS = ("uvicorn.error", "uvicorn.access", "httpx", "huggingface_hub")
 
@@ -25,22 +27,28 @@ class TextFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         """The line itself, made harmless."""
-        return _escape_controls(super().formatMessage(record))
+        request = None if hasattr(record, "fields") else current_request()
+        end = "" if request is None else f" id={request.request_id}"
+        return _escape_controls(super().formatMessage(record) + end)
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message and, after an error, traceback."""
+    """One JSON object a line: time, level, logger, message, fields and, of an error, traceback."""
 
     converter = staticmethod(time.gmtime)
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as a JSON object; JSON escapes what could break the line."""
-        line = {
+        request = current_request()
+        line: dict[str, object] = {
             "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%SZ"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if request is not None:
+            line["request_id"] = request.request_id
+        line |= getattr(record, "fields", {})  # those of `app/telemetry/journal.py`
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line)

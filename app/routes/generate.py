@@ -16,9 +16,9 @@ from app.bodies.schemas import AnyResponse, ErrorResponse
 from app.errors import InvalidRequest
 from app.generation.answers import PendingAnswer, begin
 from app.generation.generator import TextGenerator
-from app.http.dependencies import GeneratorDep
+from app.http.dependencies import GeneratorDep, ServicesDep
 from app.http.disconnect import run_until_disconnect
-from app.http.sse import EventStreamResponse, frames_of
+from app.http.sse import EventStreamResponse, frames_of, open_stream
 from app.text.request import TextRequest
 from decoding.base import Strategy
 
@@ -114,16 +114,24 @@ def build_router(strategies: Mapping[str, type[Strategy]]) -> APIRouter:
         summary="Generate, and send tokens as they come",
     )
     async def stream(
-        body: Annotated[GenerateBody, union, body_info], generator: GeneratorDep, request: Request
+        body: Annotated[GenerateBody, union, body_info],
+        generator: GeneratorDep,
+        services: ServicesDep,
+        request: Request,
     ) -> Response:
-        """As `POST /generate` for one prompt, as a stream of server-sent events."""
+        """As `POST /generate` for one prompt, as a stream of server-sent events.
+
+        The response begins with the first token. If that takes long, it begins without one, and
+        comments (`: keep-alive`) fill the silence; what fails after that is an `error` event.
+        """
         if body.is_list:
             raise InvalidRequest(
                 "A stream answers one text; send each text of a list in a request of its own.",
                 param="text",
             )
         return await run_until_disconnect(
-            request.receive, _stream(generator, body.as_requests()[0])
+            request.receive,
+            _stream(generator, body.as_requests()[0], services.settings.sse_keep_alive_seconds),
         )
 
     return router
@@ -147,10 +155,12 @@ def _encode(answer: AnyResponse, pending: PendingAnswer) -> Response:
     )
 
 
-async def _stream(generator: TextGenerator, request: TextRequest) -> Response:
-    subscription = await generator.start(request)
+async def _stream(
+    generator: TextGenerator, request: TextRequest, keep_alive_seconds: float
+) -> Response:
+    subscription = await open_stream(generator, request, keep_alive_seconds=keep_alive_seconds)
     return EventStreamResponse(
-        frames_of(subscription, generator.presenter),
+        frames_of(subscription, generator.presenter, keep_alive_seconds=keep_alive_seconds),
         close=subscription.close,
         headers={"X-Cache": subscription.outcome.upper()},
     )

@@ -10,6 +10,7 @@ from app.text.grammar.spec import GrammarSpec
 from decoding.base import Strategy
 from engine.prompt_lookup import PromptLookup
 from engine.trace import TraceOptions
+from engine.urgency import NO_HURRY, Urgency
 
 DEFAULT_NEW_TOKENS = 50
 SHORT_CHARACTERS = 512
@@ -48,6 +49,7 @@ class TextRequest:
     max_new_tokens: int | None = None
     max_length: int | None = None  # prompt plus new tokens
     seed: int | None = None
+    urgency: Urgency = NO_HURRY  # counts from its arrival
     stop: tuple[str, ...] = ()
     return_full_text: bool = True
     adjustments: TextAdjustments = NO_TEXT_ADJUSTMENTS

@@ -5,6 +5,7 @@ happens in the middle of a generation needs neither luck nor sleep.
 """
 
 import asyncio
+import time
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from app.generation.event_router import EventRouter
 from app.generation.generator import TextGenerator
 from app.generation.jobs import JobStore
 from app.generation.preparation import ModelIdentity
+from app.generation.urgency import NO_RULES
 from app.main import create_app
 from app.settings import Settings
 from app.state import ServiceStatus
@@ -93,14 +95,26 @@ def default_guesses():
 
 
 @pytest.fixture
+def engine_clock():
+    return time.monotonic
+
+
+@pytest.fixture
+def urgency_rules():
+    return NO_RULES
+
+
+@pytest.fixture
 async def service(
     byte_level_tokenizer,
     tiny_runner,
     draft_runner,
     default_guesses,
     engine_config,
+    engine_clock,
     settings,
     max_waiting_requests,
+    urgency_rules,
 ):
     app = create_app(settings)
     parts = app.state.services
@@ -108,7 +122,7 @@ async def service(
     loop = asyncio.get_running_loop()
     runner = HeldRunner(tiny_runner)
     worker = EngineWorker(
-        Engine(runner, engine_config, draft=draft_runner),
+        Engine(runner, engine_config, draft=draft_runner, clock=engine_clock),
         deliver=lambda events: loop.call_soon_threadsafe(router.dispatch, events),
         max_waiting_requests=max_waiting_requests,
     )
@@ -129,6 +143,7 @@ async def service(
         eos_token_ids=frozenset({byte_level_tokenizer.eos_token_id}),
         clock=parts.clock,
         default_guesses=default_guesses,
+        urgency_rules=urgency_rules,
     )
     parts.jobs = JobStore(max_jobs=3, ttl_seconds=60.0, clock=parts.clock)
     parts.status = ServiceStatus.READY

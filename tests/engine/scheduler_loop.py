@@ -41,7 +41,7 @@ class SchedulerLoop:
     def submit(self, request: GenerationRequest) -> None:
         """Queue a request that fits."""
         assert self.fits(request)
-        self.scheduler.add(request)
+        self.scheduler.add(request, self._count_steps())
 
     def cancel(self, request_id: str) -> None:
         """Drop a request that has not ended."""
@@ -117,8 +117,9 @@ class SchedulerLoop:
     def _note_started(self) -> None:
         running = [group for group in self.scheduler.running if group not in self.started]
         self.started += running
-        arrivals = [group.arrival for group in self.started]
-        assert arrivals == sorted(arrivals), "a younger request overtook an older one"
+        first = min((group.order for group in self.scheduler.waiting), default=None)
+        for group in running:
+            assert first is None or group.order < first, "a request overtook one before it"
 
 
 def finish_alone(request: GenerationRequest, *, block_size: int = 4) -> tuple[int, ...]:

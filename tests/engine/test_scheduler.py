@@ -1,5 +1,7 @@
 """Scheduling as arithmetic: budgets hold, nobody starves, nothing leaks, preemption is unseen."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -8,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from engine.config import EngineConfig
 from engine.messages import GenerationRequest
 from engine.sequence import Group
+from engine.urgency import Urgency
 from tests.engine.hash_runner import build_request
 from tests.engine.scheduler_loop import SchedulerLoop, finish_alone
 from tests.engine.shuffle import Shuffle
@@ -16,18 +19,36 @@ BLOCK_SIZE = 4
 
 
 def _request(
-    request_id: str, num_prompt: int, *, new: int = 5, width: int = 1, first: int = 0
+    request_id: str,
+    num_prompt: int,
+    *,
+    new: int = 5,
+    width: int = 1,
+    first: int = 0,
+    priority: int = 0,
 ) -> GenerationRequest:
-    return build_request(
+    request = build_request(
         request_id,
         tuple(range(first, first + num_prompt)),
         Shuffle(width=width),
         max_new_tokens=new,
     )
+    return replace(request, urgency=Urgency(priority=priority))
 
 
-def _loop(*, max_rows: int = 4, max_step_tokens: int = 8, num_blocks: int = 100) -> SchedulerLoop:
-    config = EngineConfig(max_rows=max_rows, max_step_tokens=max_step_tokens, block_size=BLOCK_SIZE)
+def _loop(
+    *,
+    max_rows: int = 4,
+    max_step_tokens: int = 8,
+    num_blocks: int = 100,
+    seconds_per_priority: float = 1000.0,
+) -> SchedulerLoop:
+    config = EngineConfig(
+        max_rows=max_rows,
+        max_step_tokens=max_step_tokens,
+        block_size=BLOCK_SIZE,
+        seconds_per_priority=seconds_per_priority,
+    )
     return SchedulerLoop(config, num_blocks=num_blocks)
 
 
@@ -177,6 +198,59 @@ def test_a_preempted_request_finds_generated_tokens_again_that_nobody_has_overwr
     assert loop.results["preempted"] == finish_alone(_request("preempted", 6, new=20))
 
 
+def test_waiting_requests_are_admitted_by_priority_then_by_arrival() -> None:
+    loop = _loop(max_rows=1)
+    loop.submit(_request("runs", 3))
+    loop.step()
+    for number, priority in enumerate([1, 0, -2, 0, 1, -1]):
+        name = f"{priority}, {number}"
+        loop.submit(_request(name, 3, first=10 * number, priority=priority))
+    loop.finish()
+    order = [group.request.request_id for group in loop.started]
+    assert order == ["runs", "-2, 2", "-1, 5", "0, 1", "0, 3", "1, 0", "1, 4"]
+
+
+def test_an_urgent_request_that_does_not_fit_yet_is_not_overtaken() -> None:
+    loop = _loop(max_rows=4)
+    loop.submit(_request("runs", 2, width=3))
+    loop.step()
+    loop.submit(_request("narrow", 2, first=70))
+    loop.submit(_request("urgent", 2, width=4, first=50, priority=-1))
+    loop.finish()
+    order = [group.request.request_id for group in loop.started]
+    assert order == ["runs", "urgent", "narrow"]
+
+
+def test_the_least_urgent_gives_up_its_room_and_still_ends_with_the_same_tokens() -> None:
+    loop = _loop(num_blocks=7)  # room for 24 tokens
+    old = _request("old", 6, new=10, priority=1)
+    young = _request("young", 6, new=10, first=50)
+    loop.submit(old)
+    loop.step()
+    loop.submit(young)
+    preempted = set()
+    while loop.has_work:
+        loop.step()
+        preempted |= {g.request.request_id for g in loop.scheduler.waiting if g.num_preemptions}
+    assert preempted == {"old"}
+    assert loop.results == {each.request_id: finish_alone(each) for each in (old, young)}
+
+
+def test_a_request_waits_for_more_urgent_ones_only_as_long_as_its_priority_says() -> None:
+    loop = _loop(max_rows=1, seconds_per_priority=5.0)  # a step takes a second
+    loop.submit(_request("urgent 0", 3, new=2))
+    loop.submit(_request("patient", 3, new=2, first=200, priority=2))
+    for number in range(1, 40):
+        loop.submit(_request(f"urgent {number}", 3, new=2, first=3 * number))
+        loop.step()
+        if "patient" in loop.results:
+            break
+    ahead = [group.request.request_id for group in loop.started][:-1]
+    assert ahead == [f"urgent {number}" for number in range(len(ahead))]
+    arrived_in_time = 1 + 2 * 5  # those that came within ten seconds of it, and the first
+    assert len(ahead) == arrived_in_time
+
+
 @pytest.mark.parametrize("num_steps", [0, 1, 3, 8], ids=["queue", "prefill", "chunk", "decode"])
 def test_a_cancelled_request_frees_its_room_at_once(num_steps: int) -> None:
     loop = _loop(max_step_tokens=8)
@@ -211,11 +285,19 @@ class SchedulerMachine(RuleBasedStateMachine):
     """Requests come, run and are cancelled in any order, in a cache that is mostly too small."""
 
     @initialize(
-        max_rows=st.integers(2, 8), extra_budget=st.integers(0, 12), num_blocks=st.integers(8, 16)
+        max_rows=st.integers(2, 8),
+        extra_budget=st.integers(0, 12),
+        num_blocks=st.integers(8, 16),
+        seconds_per_priority=st.sampled_from([0.5, 7.0, 1000.0]),
     )
-    def start(self, max_rows: int, extra_budget: int, num_blocks: int) -> None:
+    def start(
+        self, max_rows: int, extra_budget: int, num_blocks: int, seconds_per_priority: float
+    ) -> None:
         self.loop = _loop(
-            max_rows=max_rows, max_step_tokens=max_rows + extra_budget, num_blocks=num_blocks
+            max_rows=max_rows,
+            max_step_tokens=max_rows + extra_budget,
+            num_blocks=num_blocks,
+            seconds_per_priority=seconds_per_priority,
         )
         self.requests: list[GenerationRequest] = []
         self.cancelled: set[str] = set()
@@ -227,8 +309,11 @@ class SchedulerMachine(RuleBasedStateMachine):
         width=st.integers(1, 4),
         new=st.integers(1, 24),
         seed=st.integers(0, 3),
+        priority=st.integers(-2, 2),
     )
-    def submit(self, prompts: list[list[int]], width: int, new: int, seed: int) -> None:
+    def submit(
+        self, prompts: list[list[int]], width: int, new: int, seed: int, priority: int
+    ) -> None:
         for prompt in prompts:
             request = build_request(
                 str(len(self.requests)),
@@ -237,6 +322,7 @@ class SchedulerMachine(RuleBasedStateMachine):
                 max_new_tokens=new,
                 seed=seed,
             )
+            request = replace(request, urgency=Urgency(priority=priority))
             if self.loop.fits(request):
                 self.loop.submit(request)
                 self.requests.append(request)
@@ -261,10 +347,20 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.loop.check_room()
 
     @invariant()
-    def the_queue_is_in_order_of_arrival(self) -> None:
+    def groups_are_in_order(self) -> None:
         for groups in (self.loop.scheduler.waiting, self.loop.scheduler.running):
-            arrivals = [group.arrival for group in groups]
-            assert arrivals == sorted(arrivals)
+            places = [group.order for group in groups]
+            assert places == sorted(places)
+
+    @invariant()
+    def of_one_priority_the_first_to_come_are_the_first_to_begin(self) -> None:
+        for priority in range(-2, 3):
+            began = [
+                int(group.request.request_id)
+                for group in self.loop.started
+                if group.request.urgency.priority == priority
+            ]
+            assert began == sorted(began)
 
     def teardown(self) -> None:
         if not hasattr(self, "loop"):

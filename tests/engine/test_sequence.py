@@ -21,7 +21,9 @@ def _sequence(num_prompt: int, num_generated: int, num_computed: int = 0) -> Seq
 
 def _group(width: int, rows: list[Sequence]) -> Group:
     request = build_request(strategy=Shuffle(width=width))
-    return Group(request=request, decoder=None, ask=None, arrival=0, submitted_at=0.0, rows=rows)
+    return Group(
+        request=request, decoder=None, ask=None, order=(0.0, 0), submitted_at=0.0, rows=rows
+    )
 
 
 @pytest.mark.parametrize(("start", "end"), [*combinations(range(8), 2)])

@@ -38,6 +38,7 @@ class EngineRun:
         for _ in range(count):
             if not self.engine.has_work:
                 return
+            self.record(self.engine.end_overdue())
             self.record(self.engine.step())
 
     def finish(self) -> None:

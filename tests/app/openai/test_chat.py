@@ -99,11 +99,31 @@ async def test_another_model_is_not_found(service):
     assert await refusal(service, messages=USER, model="tiny", n=0) == "n"
 
 
-async def test_a_failure_in_a_stream_is_told_in_it(service):
+async def test_a_failure_before_the_first_token_of_a_stream_has_its_status(service):
     service.runner.failure = RuntimeError("broken")
     response = await service.post("/v1/chat/completions", messages=USER, stream=True)
-    assert response.status_code == 200
-    *frames, done = response.text.strip().split("\n\n")
+    service.runner.failure = None
+    assert response.status_code == 500
+    assert response.json()["error"]["code"] == "step_failed"
+
+
+async def test_a_chat_may_take_so_long_and_waits_so_long(service):
+    late = await service.post("/v1/chat/completions", messages=USER, timeout=1e-9)
+    assert late.status_code == 503
+    assert late.json()["error"]["code"] == "queue_timeout"
+    assert await refusal(service, messages=USER, priority="high") == "priority"
+
+
+async def test_a_failure_in_a_stream_is_told_in_it(service):
+    service.hold(after=1)
+    body = {"messages": USER, "stream": True, "max_tokens": 30}
+    async with service.call("/v1/chat/completions", body) as call:
+        await service.held()
+        await service.until(lambda: "chat.completion.chunk" in call.text)
+        service.runner.failure = RuntimeError("broken")
+        service.release()
+        await call.task
+    *frames, done = call.text.strip().split("\n\n")
     assert done == "data: [DONE]"
     error = json.loads(frames[-1].removeprefix("data: "))["error"]
     assert error["code"] == "step_failed"

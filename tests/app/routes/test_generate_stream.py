@@ -1,6 +1,7 @@
 """`POST /generate/stream`: deltas that add up, errors in their place, a replay from the cache."""
 
 import asyncio
+import json
 
 import pytest
 
@@ -102,20 +103,36 @@ async def test_what_can_be_refused_is_refused_before_the_stream_begins(service, 
 
 
 async def test_tokens_are_sent_as_they_come(service):
-    service.hold()
+    service.hold(after=1)
     async with service.call("/generate/stream", {"text": PROMPT, "strategy": "greedy"}) as call:
         await service.held()
-        await service.until(lambda: call.status == 200)
-        assert "token" not in call.text
+        await service.until(lambda: "event: token" in call.text)
+        assert call.status == 200
+        assert "done" not in call.text
         service.release()
         await call.task
     assert parse_events(call.text)[-1][0] == "done"
 
 
-async def test_a_failure_in_the_middle_is_an_error_event(service):
+async def test_a_failure_before_the_first_token_has_a_status_of_its_own(service):
     service.hold()
     async with service.call("/generate/stream", {"text": PROMPT, "strategy": "greedy"}) as call:
         await service.held()
+        assert call.status is None
+        service.runner.failure = RuntimeError("device lost")
+        service.release()
+        await call.task
+    service.runner.failure = None
+    assert call.status == 500
+    assert json.loads(call.text)["error"]["code"] == "step_failed"
+    assert service.generator.num_in_flight == 0
+
+
+async def test_a_failure_in_the_middle_is_an_error_event(service):
+    service.hold(after=1)
+    async with service.call("/generate/stream", {"text": PROMPT, "strategy": "greedy"}) as call:
+        await service.held()
+        await service.until(lambda: "event: token" in call.text)
         service.runner.failure = RuntimeError("device lost")
         service.release()
         await call.task
@@ -131,16 +148,18 @@ async def test_tokens_that_came_before_a_failure_are_still_sent(service):
     await service.held()
     await service.until(lambda: subscription.has_started)
     service.generator.abort_all("The service is stopping.")
-    frames = [frame async for frame in frames_of(subscription, service.generator.presenter)]
+    presenter = service.generator.presenter
+    frames = [frame async for frame in frames_of(subscription, presenter, keep_alive_seconds=60.0)]
     subscription.close()
     service.release()
     assert [frame.split(b"\n")[0] for frame in frames] == [b"event: token", b"event: error"]
 
 
 async def test_an_abort_is_an_error_event(service):
-    service.hold()
+    service.hold(after=1)
     async with service.call("/generate/stream", {"text": PROMPT, "strategy": "greedy"}) as call:
         await service.held()
+        await service.until(lambda: "event: token" in call.text)
         service.generator.abort_all("The service is stopping.")
         await call.task
         service.release()
@@ -162,7 +181,7 @@ async def test_a_silent_stream_says_that_it_is_alive(service):
 async def test_a_client_that_stops_reading_is_given_up(service):
     subscription = await service.generator.start(_uncached(max_new_tokens=3))
     response = EventStreamResponse(
-        frames_of(subscription, service.generator.presenter),
+        frames_of(subscription, service.generator.presenter, keep_alive_seconds=60.0),
         close=subscription.close,
         headers={},
         write_timeout_seconds=0.01,
