@@ -17,7 +17,7 @@ from optimize.weight_scheme import WeightScheme
 ONNX_MANIFEST_FILE = "beamline-onnx.json"
 GRAPH_FILE = "model.onnx"  # beside it
 NATIVE_GRAPH_FILE = "native.onnx"  # the same with our own operators, where it can be
-EXPORTER_VERSION = 6  # raise it when the same model would give another graph
+EXPORTER_VERSION = 7  # raise it when the same model would give another graph
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from onnx import NodeProto, TensorProto, helper
 
 from optimize.attention_shape import AttentionShape
@@ -31,6 +32,7 @@ DOMAIN = "beamline"
 ATTENTION = "PagedAttention"
 SUMMARY = "summary"  # of each row of logits: the log of its summed exponentials, the best's place
 HIDDEN = "hidden"  # what each row of logits is computed from
+_NORMED = "normed"  # the same, divided as the head wants it
 HEAD_MULTIPLE = 16  # dimensions of a head come in whole vectors
 INPUTS: Mapping[str, tuple[int, tuple[int | str, ...]]] = {
     "input_ids": (TensorProto.INT64, (1, "tokens")),
@@ -75,13 +77,14 @@ def write_native_graph(
         node.input[:] = ["logits_at" if name == LAST_POSITION else name for name in node.input]
     graph.nodes.append(helper.make_node("RowSummary", [LOGITS], [SUMMARY], domain=DOMAIN))
     graph.add_output(SUMMARY)
-    _name_hidden_states(graph)
+    _name_normed_states(graph)
     try:
         keep_layer_inputs(graph, ATTENTION)
-        put_rows_through_head(graph, hidden=HIDDEN, logits=LOGITS, factors=head_factors)
+        put_rows_through_head(graph, hidden=_NORMED, logits=LOGITS, factors=head_factors)
     except OnnxUnsupported:
         return False
-    inputs = {**INPUTS, **early_inputs(model_width(graph, HIDDEN))}
+    _put_out_hidden_states(graph, head_factors)
+    inputs = {**INPUTS, **early_inputs(model_width(graph, _NORMED))}
     graph.set_signature(inputs, (LOGITS, SUMMARY, HIDDEN))
     graph.drop_unused()
     if not all(node.op_type in _TOKEN_BY_TOKEN for node in graph.nodes):
@@ -94,13 +97,20 @@ def write_native_graph(
     return True
 
 
-def _name_hidden_states(graph: OnnxGraph) -> None:
-    """Make what the last normalisation gives an output, under a name of its own."""
+def _name_normed_states(graph: OnnxGraph) -> None:
+    """Give what the last normalisation makes a name."""
     last = [node for node in graph.nodes if node.op_type in _NORMALISATIONS][-1]
     before = last.output[0]
     for node in graph.nodes:
-        node.input[:] = [HIDDEN if name == before else name for name in node.input]
-        node.output[:] = [HIDDEN if name == before else name for name in node.output]
+        node.input[:] = [_NORMED if name == before else name for name in node.input]
+        node.output[:] = [_NORMED if name == before else name for name in node.output]
+
+
+def _put_out_hidden_states(graph: OnnxGraph, head_factors: Floats | None) -> None:
+    """Make the model's hidden states an output: undivided, whatever the head wants."""
+    factors = np.ones(1, np.float32) if head_factors is None else head_factors
+    undone = graph.set_weight(f"{HIDDEN}/factors", factors)
+    graph.nodes.append(helper.make_node("Mul", [_NORMED, undone], [HIDDEN]))
     graph.add_output(HIDDEN)
 
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import torch
 from transformers import LlamaForCausalLM
 
 from decoding.adjustments import NO_ADJUSTMENTS, Adjustments
@@ -14,7 +15,10 @@ from engine.engine import Engine
 from engine.errors import CacheTooLarge, CacheTooSmall
 from engine.native_runner import BLOCK_TOKENS, NativeRunner
 from engine.onnx_runner import OnnxRunner
+from engine.plan import Plan, PlannedRow, Watched
 from engine.prompt_lookup import PromptLookup
+from engine.sequence import Group
+from engine.sequence import Sequence as TokenSequence
 from engine.torch_runner import TorchRunner
 from optimize.onnx_manifest import GRAPH_FILE, NATIVE_GRAPH_FILE
 from optimize.weight_scheme import WeightScheme
@@ -135,6 +139,24 @@ def test_looking_inside_gives_the_same_bits_alone_in_company_and_preempted(
         alone = run(load_runner(), ROOMY, [request])[request.request_id]
         assert together[request.request_id] == alone
         assert answers[request.request_id] == alone
+
+
+def test_hidden_states_are_those_of_the_model(exported, tiny_llama_folder, load_runner, requests):
+    prompt_ids = requests[0].prompt_ids
+    runner = load_runner()
+    row = TokenSequence(id=1, prompt_ids=prompt_ids)
+    runner.cache.match_prefix(row.id, (), "")
+    assert runner.cache.reserve(row.id, 0, len(prompt_ids))
+    planned = PlannedRow(row, 0, len(prompt_ids), num_logits=len(prompt_ids))
+    decoder = Contrastive().start(requests[0].task)
+    group = Group(requests[0], decoder, decoder.ask, (0.0, 0), 0.0, [row])
+    said = runner.forward(Plan(rows=(planned,), stepping=(), watched=(Watched(planned, group),)))
+    module = LlamaForCausalLM.from_pretrained(tiny_llama_folder).eval()
+    with torch.inference_mode():
+        read = module(torch.tensor([prompt_ids]), output_hidden_states=True)
+    expected = read.hidden_states[-1][0]
+    distance = (said.hidden - expected).norm(dim=1) / expected.norm(dim=1)
+    assert distance.median() < (1e-4 if exported[1].scheme is WeightScheme.FP32 else 0.1)
 
 
 def test_drafts_do_not_change_a_bit(load_runner, requests):
