@@ -1,8 +1,7 @@
 """What `beamline serve` does once its options are read and its port is bound.
 
 Builds the application and runs the server until it has stopped. Everything that loads torch is
-imported from here and not from `app/cli.py`, which therefore answers `--help` and mistakes at
-once.
+imported from here and not from `serve.py`, which therefore answers `--help` and mistakes at once.
 """
 
 import gc
@@ -25,7 +24,7 @@ from app.state import Services
 logger = logging.getLogger(__name__)
 
 
-def serve(settings: Settings, listener: socket.socket) -> int:
+def serve_until_stopped(settings: Settings, listener: socket.socket) -> int:
     """Serve on a bound socket until a signal or a failure ends it; returns the exit code.
 
     Raises:
