@@ -5,6 +5,10 @@ from typing import Annotated
 
 import typer
 
+from app.commands.chat import HELP as CHAT_HELP
+from app.commands.chat import chat
+from app.commands.generate import HELP as GENERATE_HELP
+from app.commands.generate import generate
 from app.commands.optimize import optimize_app
 from app.commands.serve import HELP as SERVE_HELP
 from app.commands.serve import serve
@@ -33,5 +37,7 @@ def beamline(
 
 
 app.command(help=SERVE_HELP)(serve)
+app.command(help=GENERATE_HELP)(generate)
+app.command(help=CHAT_HELP)(chat)
 app.command(help=BENCH_HELP)(bench)
 app.add_typer(optimize_app, name="optimize")

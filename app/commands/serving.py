@@ -16,7 +16,7 @@ from rich.console import Console
 
 from app.main import create_app
 from app.process.listener import url_of
-from app.process.progress import build_log_progress, terminal_progress
+from app.process.progress import shown_progress
 from app.process.server import DrainingServer
 from app.settings import Settings
 from app.state import Services
@@ -32,9 +32,7 @@ def serve_until_stopped(settings: Settings, listener: socket.socket) -> int:
     """
     console = Console(stderr=True)
     with ExitStack() as display:
-        progress = build_log_progress()
-        if console.is_terminal:
-            progress = display.enter_context(terminal_progress(console))
+        progress = display.enter_context(shown_progress(console))
         app = create_app(settings, progress=progress)
         services: Services = app.state.services
         url = url_of(listener)
