@@ -7,8 +7,11 @@ import typer
 
 from app.commands.chat import HELP as CHAT_HELP
 from app.commands.chat import chat
+from app.commands.doctor import HELP as DOCTOR_HELP
+from app.commands.doctor import doctor
 from app.commands.generate import HELP as GENERATE_HELP
 from app.commands.generate import generate
+from app.commands.models import models_app
 from app.commands.optimize import optimize_app
 from app.commands.serve import HELP as SERVE_HELP
 from app.commands.serve import serve
@@ -40,4 +43,6 @@ app.command(help=SERVE_HELP)(serve)
 app.command(help=GENERATE_HELP)(generate)
 app.command(help=CHAT_HELP)(chat)
 app.command(help=BENCH_HELP)(bench)
+app.command(help=DOCTOR_HELP)(doctor)
 app.add_typer(optimize_app, name="optimize")
+app.add_typer(models_app, name="models")

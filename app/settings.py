@@ -223,6 +223,12 @@ def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
         raise SettingsError(_describe(error)) from error
 
 
+def threading_variables() -> dict[str, str]:
+    """What the environment tells the libraries that compute about threads."""
+    prefixes = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "ORT_")
+    return {name: value for name, value in os.environ.items() if name.startswith(prefixes)}
+
+
 def client_key() -> str | None:
     """The key for somebody else's server that the environment holds, if it does."""
     return os.environ.get(CLIENT_KEY_VARIABLE) or None

@@ -38,7 +38,7 @@ Examples:
 NEW_TOKENS = 512  # of an answer, unless said otherwise
 
 
-@takes_settings(("Model", "Engine"), without=("max_waiting_requests",))
+@takes_settings(("Model", "Draft model", "Engine"), without=("max_waiting_requests",))
 def chat(
     *,
     url: Annotated[

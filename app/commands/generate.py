@@ -41,7 +41,7 @@ Examples:
 
 
 @takes_settings(
-    ("Model", "Engine"),
+    ("Model", "Draft model", "Engine"),
     # The command keeps its own queue, and short enough.
     without=("max_waiting_requests",),
 )

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -18,6 +19,7 @@ TEMPLATE = (
     "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
     "{% if add_generation_prompt %}assistant: {% endif %}"
 )
+READY = "Ctrl-D leaves.\r\n> "
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,10 @@ def chat(tmp_path):
 
     yield start
     for terminal in started:
-        terminal.close(force=True)
+        if terminal.isalive():
+            terminal.kill(signal.SIGKILL)
+            terminal.wait()
+        terminal.close()
 
 
 def here(folder: Path) -> list[str]:
@@ -58,7 +63,7 @@ def here(folder: Path) -> list[str]:
 def test_a_conversation_in_a_terminal(chat, talking_folder):
     terminal = chat(*here(talking_folder), "-p", "max_new_tokens=5", "--system", "Be brief.")
     terminal.expect(r"tiny-talker \(float32 on torch, cpu\)")
-    terminal.expect("> ")
+    terminal.expect(READY)
     terminal.sendline("hello")
     terminal.expect(r"5 tokens, [\d.]+ tokens/s, length, seed \d+")
     terminal.sendline("/strategy beam num_beams=2 num_return_sequences=2")
@@ -78,7 +83,7 @@ def test_a_conversation_in_a_terminal(chat, talking_folder):
 
 def test_ctrl_c_stops_the_answer_and_not_the_program(chat, talking_folder):
     terminal = chat(*here(talking_folder), "-s", "greedy", "-p", "max_new_tokens=60000")
-    terminal.expect("> ")
+    terminal.expect(READY)
     terminal.sendline("hello")
     terminal.expect("hello\r\n..")  # its echo, then the beginning of the answer
     terminal.sendintr()
@@ -100,7 +105,7 @@ def test_a_server_is_talked_with(chat, talking_folder, run):
     server = run(beamline("serve", "--port", "0", *here(talking_folder)))
     terminal = chat("--url", server.ready_url(), "-s", "greedy", "-p", "max_new_tokens=4")
     terminal.expect("tiny-talker at http")
-    terminal.expect("> ")
+    terminal.expect(READY)
     terminal.sendline("hello")
     terminal.expect("4 tokens, .*, length")
     terminal.sendline("/set num_beams=3")
@@ -129,7 +134,7 @@ def test_the_default_model_answers_and_remembers(chat):
         *("-s", "greedy", "-p", "max_new_tokens=40"),
         cache_folder=Path(platformdirs.user_cache_dir("beamline")),
     )
-    terminal.expect("> ")
+    terminal.expect(READY)
     terminal.sendline("What is the capital of Italy?")
     terminal.expect("Rome")
     terminal.expect("tokens/s")
