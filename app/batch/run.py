@@ -8,6 +8,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import Any
 
 from app.batch.lines import Line
 from app.bodies.schemas import AnyResponse, ListResponse
@@ -25,6 +26,13 @@ class Answer:
 
     content: dict[str, object]
     is_error: bool  # whether any part of it is one
+
+    @property
+    def num_tokens(self) -> int:
+        """New tokens in it, of all its sequences."""
+        results = self.content.get("results", [self.content])
+        assert isinstance(results, list), "the results of a list are one"
+        return sum(_num_tokens(result) for result in results)
 
     def encode(self) -> bytes:
         """The line. Half a surrogate pair, which an id or a wrong name may hold, is escaped."""
@@ -122,3 +130,10 @@ def _as_content(answer: AnyResponse) -> tuple[dict[str, object], bool]:
     for result in results:
         result.pop("cached", None)
     return content, any("error" in result for result in results)
+
+
+def _num_tokens(result: dict[str, Any]) -> int:
+    sequences = result.get("sequences", [result])
+    return sum(
+        each["output_length"] - result["input_length"] for each in sequences if "error" not in each
+    )

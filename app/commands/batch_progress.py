@@ -37,6 +37,7 @@ class BatchProgress:
         self._num_done = num_done
         self._num_errors = 0
         self._num_tokens = num_tokens  # generated up to now
+        self._num_written_tokens = 0  # of these, in lines that are done
         self._clock = clock
         self._started_at = clock()
         self._recent = deque([(self._started_at, num_tokens())], RATE_TICKS)
@@ -63,9 +64,10 @@ class BatchProgress:
     ) -> None:
         self._bars.stop()
 
-    def line_done(self, *, is_error: bool) -> None:
-        """One more line is written."""
+    def line_done(self, *, num_tokens: int, is_error: bool) -> None:
+        """One more line is written, with so many new tokens."""
         self._num_done += 1
+        self._num_written_tokens += num_tokens
         self._num_errors += is_error
         self._bars.update(self._task, completed=self._num_done)
 
@@ -107,18 +109,23 @@ class BatchProgress:
         """Whether a line of this run was answered with an error."""
         return self._num_errors > 0
 
-    def _rate(self) -> str:
+    @property
+    def _tokens_per_second(self) -> float:
         (first_at, first), (last_at, last) = self._recent[0], self._recent[-1]
-        if last_at <= first_at:
-            return ""
-        return f"{(last - first) / (last_at - first_at):,.0f} tokens/s"
+        return (last - first) / (last_at - first_at) if last_at > first_at else 0.0
+
+    def _rate(self) -> str:
+        return f"{self._tokens_per_second:,.0f} tokens/s" if len(self._recent) > 1 else ""
 
     def _left(self) -> str:
-        done = self._num_done - self._num_done_before
-        if self._num_lines is None or not done:
+        """By tokens: many lines are half done long before the first ones are whole."""
+        done, rate = self._num_done - self._num_done_before, self._tokens_per_second
+        if self._num_lines is None or not done or not rate:
             return ""
-        seconds = (self._clock() - self._started_at) / done * (self._num_lines - self._num_done)
-        return f"{timedelta(seconds=round(seconds))} left"
+        tokens_of_a_line = self._num_written_tokens / done
+        begun = self._num_tokens() - self._num_written_tokens
+        tokens_left = tokens_of_a_line * (self._num_lines - self._num_done) - begun
+        return f"{timedelta(seconds=round(max(tokens_left, 0) / rate))} left"
 
 
 def _count(number: int, noun: str) -> str:

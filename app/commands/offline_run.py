@@ -187,7 +187,7 @@ class _Run:
                 async with aclosing(run.answers(self._lines())) as answers:
                     async for answer in answers:
                         self._write(answer)
-                        progress.line_done(is_error=answer.is_error)
+                        progress.line_done(num_tokens=answer.num_tokens, is_error=answer.is_error)
             finally:
                 following.cancel()
         self._console.print(progress.summary, soft_wrap=True, highlight=False)

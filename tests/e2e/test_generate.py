@@ -159,7 +159,7 @@ def test_another_model_does_not_go_on_with_the_answers(generate, tmp_path):
     assert finish(generate(questions, "-o", out))[0] == 0
     kept = out.read_bytes().splitlines(keepends=True)[0]
     out.write_bytes(kept)
-    code, _, words = finish(generate(questions, "-o", out, "--resume", "--weights", "fp32"))
+    code, _, words = finish(generate(questions, "-o", out, "--resume", "--runtime", "torch"))
     assert code == 2
     assert "another model or runtime" in words
     assert out.read_bytes() == kept

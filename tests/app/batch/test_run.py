@@ -66,6 +66,7 @@ async def test_an_error_stands_beside_good_answers(service):
     assert got[1].content["error"]["param"] == "text"
     assert (got[0].content["id"], got[1].content["id"]) == ("first", "second")
     assert got[2].content["error"]["code"] == "context_length_exceeded"
+    assert [answer.num_tokens for answer in got] == [4, 0, 0, 4, 4]
     good, bad = got[3].content["results"]
     assert good["generated_text"].startswith("a")
     assert bad["error"]["param"] == "text.1"
