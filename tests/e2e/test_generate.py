@@ -67,7 +67,7 @@ def generate(model_folder, cache_folder):
 
 
 def finish(process, given: bytes = b"") -> tuple[int, bytes, str]:
-    answers, words = process.communicate(given, timeout=START_SECONDS)
+    answers, words = process.communicate(given, timeout=2 * START_SECONDS)
     return process.returncode, answers, words.decode()
 
 
@@ -83,7 +83,7 @@ def write_lines(path, count, new_tokens):
 
 def wait_for_lines(process, path, count):
     """Until the file holds so many lines; files give no sign, so they are looked at."""
-    until = time.monotonic() + START_SECONDS
+    until = time.monotonic() + 2 * START_SECONDS
     while not path.exists() or path.read_bytes().count(b"\n") < count:
         assert process.poll() is None, finish(process)
         assert time.monotonic() < until
@@ -139,16 +139,17 @@ def test_an_interrupted_run_goes_on_where_it_stopped(generate, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("at", [3, 170])
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("at", [3, 130])
 def test_a_killed_run_of_hundreds_gives_the_same_file_once_resumed(generate, tmp_path, at):
     questions, out, whole = (tmp_path / name for name in ("q.jsonl", "a.jsonl", "whole.jsonl"))
-    write_lines(questions, 400, new_tokens=40)
+    write_lines(questions, 300, new_tokens=24)
     process = generate(questions, "-o", out)
     wait_for_lines(process, out, at)
     os.kill(process.pid, signal.SIGKILL)
     assert finish(process)[0] == -signal.SIGKILL
-    assert out.read_bytes().count(b"\n") < 400
-    assert finish(generate(questions, "-o", out, "--resume", "--max-in-flight", 3))[0] in (0, 1)
+    assert out.read_bytes().count(b"\n") < 300
+    assert finish(generate(questions, "-o", out, "--resume", "--max-in-flight", 12))[0] in (0, 1)
     assert finish(generate(questions, "-o", whole))[0] == 1
     assert out.read_bytes() == whole.read_bytes()
 
