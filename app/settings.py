@@ -24,6 +24,7 @@ from optimize.weight_scheme import WeightScheme
 
 ENVIRONMENT_PREFIX = "BEAMLINE_"
 SERVICE_LINK = re.compile(r"BEAMLINE_(SERVICE_(HOST|PORT.*)|PORT_\d+_.*)")
+CLIENT_KEY_VARIABLE = "BEAMLINE_API_KEY"  # no setting of a server, but a client's key for one
 MEBIBYTE = 2**20
 DEFAULT_GUESSES = 4
 
@@ -279,6 +280,17 @@ def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
         raise SettingsError(_describe(error)) from error
 
 
+def threading_variables() -> dict[str, str]:
+    """What the environment tells the libraries that compute about threads."""
+    prefixes = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "ORT_")
+    return {name: value for name, value in os.environ.items() if name.startswith(prefixes)}
+
+
+def client_key() -> str | None:
+    """The key for somebody else's server that the environment holds, if it does."""
+    return os.environ.get(CLIENT_KEY_VARIABLE) or None
+
+
 def limit_spinning() -> None:
     """Let torch's idle threads sleep sooner. Call before torch is imported; the user's word wins.
 
@@ -292,6 +304,7 @@ def limit_spinning() -> None:
 
 def _refuse_unknown_variables(names: Iterable[str]) -> None:
     known = {ENVIRONMENT_PREFIX + name.upper() for name in Settings.model_fields}
+    known.add(CLIENT_KEY_VARIABLE)
     given = (name for name in names if name.upper().startswith(ENVIRONMENT_PREFIX))
     unknown = sorted(name for name in given if name.upper() not in known)
     if unknown:

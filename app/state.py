@@ -38,6 +38,7 @@ class ServedModel:
     device: str
     dtype: str  # of activations and cache
     weights: str  # how they are kept: a dtype or a scheme of `optimize`
+    operators: str = "torch"  # whose they are: "native" (ours), "onnxruntime" or "torch"
     draft_model: str | None = None  # the name of the one that guesses for it
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from optimize.cached_models import note_use
 from optimize.errors import CacheUnusable
 from optimize.fingerprint import file_sha256
 from optimize.gguf_header import GgufHeader
@@ -64,6 +65,7 @@ def convert_once(
         make_once(folder, make, about=about, progress=progress)
     except OSError as error:
         raise unusable(cache_folder, error) from error
+    note_use(folder)
     return ConvertedModel(folder=folder, revision=_revision(digest))
 
 

@@ -21,7 +21,7 @@ from optimize.model_folder import read_json
 from optimize.report import Progress
 
 MANIFEST_FILE = "beamline.json"
-_UNFINISHED = ".unfinished-"
+UNFINISHED = ".unfinished-"  # what names of folders begin with that are being made, or are dead
 
 Make = Callable[[Path], None]
 """Writes the content into an empty folder. What it raises leaves nothing behind."""
@@ -74,7 +74,7 @@ def _only_maker(parent: Path, progress: Progress) -> Iterator[None]:
 
 
 def _make(folder: Path, make: Make, about: Mapping[str, object]) -> None:
-    unfinished = folder.parent / f"{_UNFINISHED}{uuid.uuid4().hex}"
+    unfinished = folder.parent / f"{UNFINISHED}{uuid.uuid4().hex}"
     unfinished.mkdir()
     try:
         make(unfinished)
@@ -102,7 +102,7 @@ def _publish(folder: Path) -> None:
 
 def _remove_leftovers(parent: Path) -> None:
     """Delete unfinished folders. Only for the holder of the lock: then none is being written."""
-    for path in parent.glob(f"{_UNFINISHED}*"):
+    for path in parent.glob(f"{UNFINISHED}*"):
         shutil.rmtree(path, ignore_errors=True)
 
 

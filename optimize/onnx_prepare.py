@@ -14,6 +14,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from optimize.cached_models import note_use
 from optimize.check import (
     CheckedFolder,
     CheckedGguf,
@@ -140,6 +141,7 @@ def _require_exportable(
 
 
 def _open(folder: Path, name: str) -> PreparedOnnx:
+    note_use(folder)
     manifest = read_manifest(folder)
     return PreparedOnnx(
         folder=folder,

@@ -41,3 +41,13 @@ def terminal_progress(console: Console) -> Iterator[ProgressCallback]:
             bars.update(task, description=stage, completed=fraction)
 
         yield report
+
+
+@contextmanager
+def shown_progress(console: Console) -> Iterator[ProgressCallback]:
+    """The bar if the console is a terminal, else log lines."""
+    if not console.is_terminal:
+        yield build_log_progress()
+        return
+    with terminal_progress(console) as report:
+        yield report

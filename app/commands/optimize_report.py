@@ -1,6 +1,6 @@
 """Shows reports of `optimize`: a table in the terminal, and a plot of quality against speed.
 
-Called by `optimize_command`.
+Called by `optimize.py`.
 """
 
 from collections.abc import Sequence

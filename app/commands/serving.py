@@ -1,8 +1,7 @@
 """What `beamline serve` does once its options are read and its port is bound.
 
 Builds the application and runs the server until it has stopped. Everything that loads torch is
-imported from here and not from `app/cli.py`, which therefore answers `--help` and mistakes at
-once.
+imported from here and not from `serve.py`, which therefore answers `--help` and mistakes at once.
 """
 
 import gc
@@ -17,7 +16,7 @@ from rich.console import Console
 
 from app.main import create_app
 from app.process.listener import url_of
-from app.process.progress import build_log_progress, terminal_progress
+from app.process.progress import shown_progress
 from app.process.server import DrainingServer
 from app.settings import Settings
 from app.state import Services
@@ -25,7 +24,7 @@ from app.state import Services
 logger = logging.getLogger(__name__)
 
 
-def serve(settings: Settings, listener: socket.socket) -> int:
+def serve_until_stopped(settings: Settings, listener: socket.socket) -> int:
     """Serve on a bound socket until a signal or a failure ends it; returns the exit code.
 
     Raises:
@@ -33,9 +32,7 @@ def serve(settings: Settings, listener: socket.socket) -> int:
     """
     console = Console(stderr=True)
     with ExitStack() as display:
-        progress = build_log_progress()
-        if console.is_terminal:
-            progress = display.enter_context(terminal_progress(console))
+        progress = display.enter_context(shown_progress(console))
         app = create_app(settings, progress=progress)
         services: Services = app.state.services
         url = url_of(listener)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
-from app.optimize_report import draw, make_table, show
+from app.commands.failure import USAGE, failure
+from app.commands.optimize_report import draw, make_table, show
 from app.process.progress import terminal_progress
 from app.settings import SettingsError, limit_spinning, load_settings
 from optimize.errors import ModelError
@@ -29,8 +29,6 @@ if TYPE_CHECKING:  # they import ONNX Runtime, which `--help` need not wait for
     Make = Callable[[ModelSpec, Progress], OptimizationReport]
 
 Given = dict[str, str | Path | None]
-
-FAILURE, USAGE = 1, 2
 
 optimize_app = typer.Typer(
     no_args_is_help=True,
@@ -146,11 +144,11 @@ def compare(
     try:
         reports = [read_report(folder) for folder in folders]
     except ModelError as error:
-        raise _failure(str(error)) from None
+        raise failure(str(error)) from None
     show(make_table(reports))
     if plot is not None:
         if plot.suffix not in (".png", ".svg") or not plot.absolute().parent.is_dir():
-            raise _failure(f"--plot {plot}: name a .png or .svg file in a folder that exists.")
+            raise failure(f"--plot {plot}: name a .png or .svg file in a folder that exists.")
         draw(reports, plot)
 
 
@@ -212,13 +210,8 @@ def _make(given: Given, output: Path, make: "Make") -> None:
                 progress = display.enter_context(terminal_progress(console))
             report = make(settings.model_spec, progress)
     except SettingsError as error:
-        raise _failure(str(error), USAGE) from None
+        raise failure(str(error), USAGE) from None
     except (ModelError, OSError) as error:
-        raise _failure(str(error)) from None
+        raise failure(str(error)) from None
     show(make_table([report]))
     console.print(f"{output} is ready: beamline serve --model {output}", soft_wrap=True)
-
-
-def _failure(message: str, exit_code: int = FAILURE) -> typer.Exit:
-    Console(stderr=True).print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
-    return typer.Exit(exit_code)

@@ -3,11 +3,14 @@
 import logging
 import re
 import socket
+import subprocess
+import sys
 
 import pytest
 from typer.testing import CliRunner
 
-from app.cli import PANELS, app
+from app.cli import app
+from app.commands.setting_options import PANELS
 from app.settings import Settings
 
 
@@ -87,3 +90,10 @@ def test_taken_port_fails_before_the_model_is_looked_at(tmp_path):
 def test_brackets_in_a_name_are_printed_as_they_are(tmp_path):
     result = invoke("serve", "--port", "0", "--model", str(tmp_path / "[bold]x"))
     assert "[bold]x" in plain(result.output).replace(" ", "")
+
+
+def test_help_waits_for_no_library_that_computes():
+    heavy = {"torch", "transformers", "onnxruntime", "fastapi", "numpy"}
+    program = f"import sys, app.cli; print(sorted({heavy!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr

@@ -1,0 +1,95 @@
+"""Settings as options: each field of `Settings` is an option of the commands that need it.
+
+Commands take whole panels of them with `takes_settings`; names, types, bounds and help come from
+the settings themselves, so none is written twice.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import Annotated, Optional
+
+import typer
+from pydantic.fields import FieldInfo
+
+from app.settings import Settings
+
+PANELS: Mapping[str, tuple[str, ...]] = {
+    "Model": (
+        *("model", "revision", "runtime", "weights", "calibration", "native"),
+        *("device", "dtype", "trust_remote_code", "cache_folder"),
+    ),
+    "Draft model": ("draft_model", "draft_revision", "num_speculative_tokens"),
+    "Server": (
+        *("host", "port", "max_body_bytes", "grace_seconds", "stall_seconds"),
+        *("log_level", "log_format", "access_log", "log_prompts", "otlp_endpoint"),
+    ),
+    "Engine": (
+        *("max_rows", "max_step_tokens", "max_waiting_requests", "threads"),
+        *("timeout_seconds", "max_timeout_seconds", "queue_timeout_seconds"),
+        *("min_priority", "seconds_per_priority"),
+        *("block_size", "kv_cache_bytes"),
+    ),
+    "Answers": (
+        *("response_cache_entries", "response_cache_bytes", "max_jobs", "job_ttl_seconds"),
+        *("text_threads", "max_pending_texts", "sse_keep_alive_seconds"),
+    ),
+}
+
+Given = Mapping[str, object]  # settings by name, those that were given only
+Command = Callable[..., None]
+
+
+def takes_settings(
+    panels: Collection[str], *, without: Collection[str] = ()
+) -> Callable[[Command], Command]:
+    """Add the options of these panels to a command, which gets what was given as `given`.
+
+    Args:
+        panels: names of `PANELS`.
+        without: settings of them that the command decides itself.
+    """
+    options = {
+        name: _option(name, Settings.model_fields[name], panel)
+        for panel in panels
+        for name in PANELS[panel]
+        if name not in without
+    }
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def run(**arguments: object) -> None:
+            given = {name: arguments.pop(name) for name in options}
+            command(
+                **arguments, given={n: value for n, value in given.items() if value is not None}
+            )
+
+        signature = inspect.signature(command)
+        own = [each for each in signature.parameters.values() if each.name != "given"]
+        run.__signature__ = signature.replace(  # type: ignore[attr-defined]  # typer reads it
+            parameters=[*own, *options.values()]
+        )
+        return run
+
+    return decorate
+
+
+def _option(name: str, field: FieldInfo, panel: str) -> inspect.Parameter:
+    default = field.get_default(call_default_factory=True)
+    flag = "--" + name.replace("_", "-")
+    shown = ""
+    if default is True:
+        flag += flag.replace("--", "/--no-", 1)
+    elif default not in (None, False):
+        shown = f" Default: {default}."
+    option = typer.Option(
+        *([flag] if isinstance(default, bool) else []),
+        help=f"{field.description}{shown}",
+        rich_help_panel=panel,
+        show_default=False,
+    )
+    # Made at run time, which type checkers cannot follow.
+    annotation = Annotated[Optional[field.annotation], option]  # type: ignore[name-defined]  # noqa: UP045
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
+    )
