@@ -10,6 +10,7 @@ from dataclasses import MISSING, fields
 from dataclasses import Field as StrategyField
 from functools import cache, reduce
 from operator import or_
+from types import UnionType
 from typing import (
     Annotated,
     Any,
@@ -183,7 +184,8 @@ def _model_field(field: StrategyField[Any], hint: object, name: str) -> tuple[ob
 def _converters(hint: object) -> list[BeforeValidator]:
     """What strict validation lacks for this type: JSON has no tuples, and `true` is not 1."""
     plain = get_args(hint)[0] if get_origin(hint) is Annotated else hint
-    if get_origin(plain) is tuple:
+    members = get_args(plain) if get_origin(plain) is UnionType else (plain,)
+    if any(get_origin(member) is tuple for member in members):
         return [BeforeValidator(_list_to_tuple)]
     if get_origin(plain) is Literal:
         return [BeforeValidator(_ExactLiteral(get_args(plain)))]
