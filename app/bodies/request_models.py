@@ -16,6 +16,7 @@ from typing import (
     Any,
     Literal,
     TypedDict,
+    Union,
     get_args,
     get_origin,
     get_type_hints,
@@ -184,12 +185,19 @@ def _model_field(field: StrategyField[Any], hint: object, name: str) -> tuple[ob
 def _converters(hint: object) -> list[BeforeValidator]:
     """What strict validation lacks for this type: JSON has no tuples, and `true` is not 1."""
     plain = get_args(hint)[0] if get_origin(hint) is Annotated else hint
-    members = get_args(plain) if get_origin(plain) is UnionType else (plain,)
-    if any(get_origin(member) is tuple for member in members):
+    if _may_be_tuple(hint):
         return [BeforeValidator(_list_to_tuple)]
     if get_origin(plain) is Literal:
         return [BeforeValidator(_ExactLiteral(get_args(plain)))]
     return []
+
+
+def _may_be_tuple(hint: object) -> bool:
+    """Whether a type is one of tuples, or a union with one."""
+    origin, members = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _may_be_tuple(members[0])
+    return origin is tuple or (origin in (Union, UnionType) and any(map(_may_be_tuple, members)))
 
 
 def _list_to_tuple(value: object) -> object:
