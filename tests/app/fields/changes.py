@@ -152,6 +152,10 @@ ADJUSTMENTS = {
     "forced_eos_token_id": Change(9),
     "suppress_tokens": Change([7], BIASED),
     "begin_suppress_tokens": Change([7], BIASED),
+    **dict.fromkeys(
+        ("timeout", "queue_timeout", "priority"),
+        ShownBy("tests/app/routes/test_generate_urgency.py"),
+    ),
     "watermark": Change({"bias": 30.0}),
     "structured_outputs": Change({"choice": ["dog"]}),
     "guidance_scale": Change(20.0),
