@@ -93,6 +93,17 @@ class OpenAIFields(GenerationFields):
         default=None, description="There is one tier; named in the answer if it is asked for."
     )
 
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """The schema of the fields, each of which may be null if it may be left out."""
+        described = handler.resolve_ref_schema(handler(schema))
+        for name, field in described["properties"].items():
+            if name not in described.get("required", ()):
+                described["properties"][name] = _nullable(field)
+        return described
+
     @property
     def includes_usage(self) -> bool:
         """Whether the stream ends with the usage."""
@@ -135,11 +146,15 @@ class OpenAIUnion(StrategyUnion):
             _without_nulls, super().__get_pydantic_core_schema__(source, handler)
         )
 
-    def __get_pydantic_json_schema__(
-        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        """As that of the union."""
-        return super().__get_pydantic_json_schema__(core_schema, handler)
+
+def _nullable(field: JsonSchemaValue) -> JsonSchemaValue:
+    """A field that may also be null; what is said of it stays outside."""
+    if {"type": "null"} in field.get("anyOf", ()):
+        return field
+    said: JsonSchemaValue = {
+        key: field.pop(key) for key in ("description", "title", "default") if key in field
+    }
+    return {**said, "anyOf": [field, {"type": "null"}]}
 
 
 def _without_nulls(body: object) -> object:

@@ -7,6 +7,7 @@ backend, which never changes once truncation and padding are off; any other is l
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from jinja2 import TemplateError
@@ -67,6 +68,19 @@ class TextCodec:
                 param="messages",
                 code="no_chat_template",
             )
+        rendered = self._render(conversation)
+        if any(message.name is not None for message in conversation):
+            nameless = tuple(replace(message, name=None) for message in conversation)
+            if self._render(nameless) == rendered:
+                raise InvalidRequest(
+                    "The model's chat template does not show who of a role speaks; leave name out, "
+                    "or put it into the content.",
+                    param="messages",
+                    code="unsupported",
+                )
+        return rendered
+
+    def _render(self, conversation: Conversation) -> str:
         is_prefilled = conversation[-1].role == "assistant"
         turns = [_turn(message) for message in conversation]
         try:

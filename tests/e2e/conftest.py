@@ -19,12 +19,32 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 START_SECONDS = 120.0  # generous: a loaded machine imports torch slowly
 CORPUS = ("The sea is wide and the ships are small. Beams of light cross the harbour at night.",)
 
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
 
 @pytest.fixture(scope="session")
 def tiny_model_folder(tmp_path_factory) -> Path:
     """A Llama of a few thousand weights with a byte-level tokenizer, as `save_pretrained` does."""
     folder = tmp_path_factory.mktemp("models") / "tiny-llama"
+    save_tiny_model(folder, build_tokenizer())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chat_model_folder(tmp_path_factory) -> Path:
+    """The same with a chat template and an end token."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-chat"
     tokenizer = build_tokenizer()
+    tokenizer.add_special_tokens({"eos_token": "<|end|>"})
+    tokenizer.chat_template = CHAT_TEMPLATE
+    save_tiny_model(folder, tokenizer)
+    return folder
+
+
+def save_tiny_model(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -36,11 +56,10 @@ def tiny_model_folder(tmp_path_factory) -> Path:
         num_key_value_heads=2,
         max_position_embeddings=65_536,
         bos_token_id=None,
-        eos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
         pad_token_id=None,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
