@@ -116,7 +116,7 @@ async def _chat(
     subscriptions = await _start_all(generator, body.as_requests())
     codec = generator.presenter.codec
     if body.stream:
-        writer = ChatChunkWriter(heading, body, codec)
+        writer = ChatChunkWriter(heading, body, subscriptions[0].prepared, codec)
         return await _stream(subscriptions, writer, keep_alive_seconds)
     (answer,) = await _completed(subscriptions)
     return _encode(present_chat(heading, body, answer, codec), subscriptions)
