@@ -14,11 +14,11 @@ from pydantic import BaseModel
 from app.errors import AppError, describe
 from app.generation.completion import Chunk
 from app.generation.flight import Subscription
-from app.http.sse import KEEP_ALIVE, KEEP_ALIVE_SECONDS
+from app.http.sse import KEEP_ALIVE
 from app.http.watch import Watch
 from app.openai.answers import TokenLogprob
 from app.openai.calls import draw_call_id, open_reader
-from app.openai.errors import translate
+from app.openai.errors import translate_for_responses
 from app.openai.logprobs import ChatLogprobWriter, scores_of
 from app.openai.presentation import Answered
 from app.openai.response_answers import CallAnswer, ItemStatus, MessageAnswer, OutputItem, TextPart
@@ -40,7 +40,7 @@ async def response_frames(
     subscription: Subscription,
     presenter: ResponsePresenter,
     *,
-    keep_alive_seconds: float = KEEP_ALIVE_SECONDS,
+    keep_alive_seconds: float,
 ) -> AsyncGenerator[bytes, None]:
     """All events of a response: what is ready at a time in one piece of bytes."""
     writer = _EventWriter(subscription, presenter)
@@ -103,7 +103,7 @@ class _EventWriter:
 
     def fail(self, error: Exception) -> bytes:
         """The response ends without an answer."""
-        problem = translate(describe(error)).problems[0]
+        problem = translate_for_responses(describe(error)).problems[0]
         begun = [] if self._open is None else [self._open]
         response = self._presenter.failed(problem.code, problem.message, [*self._closed, *begun])
         return self._event("response.failed", response=response)

@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
@@ -75,13 +76,23 @@ class ChatTemplate:
                 param="messages",
             )
         try:
-            return self._render(self._adapted(conversation, functions), functions)
+            adapted = self._adapted(conversation, functions)
+            rendered = self._render(adapted, functions)
         except REFUSALS as error:
             raise InvalidRequest(
                 "The model's chat template refuses these messages; change their roles or order, or "
                 f"send the prompt as `text`. It says: {error}",
                 param="messages",
             ) from error
+        nameless = tuple(replace(turn, name=None) for turn in adapted)
+        if nameless != adapted and self._probe(nameless, functions) == rendered:
+            raise InvalidRequest(
+                "The model's chat template does not show who of a role speaks; leave name out, or "
+                "put it into the content.",
+                param="messages",
+                code="unsupported",
+            )
+        return rendered
 
     def _adapted(self, conversation: Conversation, functions: Sequence[Function]) -> Conversation:
         """The conversation, with what the template does not know of tools in plain words."""
