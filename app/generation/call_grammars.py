@@ -87,6 +87,13 @@ class CallGrammars:
 
     def _refusal(self, tools: ToolUse, refusal: InvalidRequest) -> InvalidRequest:
         """The same, of the first function that is refused alone too."""
+        if refusal.code == "unsupported":
+            return InvalidRequest(
+                "This model's tokenizer cannot be held to a grammar, so that calls could be wrong; "
+                "leave tools out, or set tool_choice to none.",
+                param="tools",
+                code=refusal.code,
+            )
         for function in tools.callables:
             alone = replace(tools, functions=(function,), callable_names=frozenset({function.name}))
             try:

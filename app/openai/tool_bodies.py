@@ -71,10 +71,14 @@ class ToolBody(StrictModel):
     function: FunctionBody
 
 
-class FlatToolBody(FunctionBody):
-    """A tool of a response."""
+class Typed(StrictModel):
+    """A tool by its type. Functions are all that there are here."""
 
     type: Literal["function"]
+
+
+class FlatToolBody(FunctionBody, Typed):  # in this order mistakes tell of the type first
+    """A tool of a response."""
 
 
 class NameBody(StrictModel):

@@ -138,7 +138,7 @@ def test_a_response_says_something(client, model):
 
 
 def test_a_response_calls_and_goes_on_with_the_result(client, model):
-    asked = {"model": model, "tools": [FLAT], "seed": 2}
+    asked = {"model": model, "tools": [FLAT], "extra_body": {"seed": 2}}
     turns = [{"role": "user", "content": "Sail."}]
     answer = client.responses.create(
         **asked, input=turns, tool_choice={"type": "function", "name": "sail"}
@@ -155,7 +155,7 @@ def test_a_response_calls_and_goes_on_with_the_result(client, model):
 
 
 def test_a_streamed_response_is_the_whole_one(client, model):
-    asked = {"model": model, "tools": [FLAT], "seed": 2, "input": "Sail."}
+    asked = {"model": model, "tools": [FLAT], "input": "Sail.", "extra_body": {"seed": 2}}
     with client.responses.stream(**asked, tool_choice="required") as stream:
         kinds = [event.type for event in stream]
         streamed = stream.get_final_response()
@@ -177,7 +177,9 @@ class Voyage(BaseModel):
 
 
 def test_a_response_is_parsed_into_a_model(client, model):
-    answer = client.responses.parse(model=model, input="Sail.", text_format=Voyage, seed=4)
+    answer = client.responses.parse(
+        model=model, input="Sail.", text_format=Voyage, extra_body={"seed": 4}
+    )
     assert isinstance(answer.output_parsed, Voyage)
 
 

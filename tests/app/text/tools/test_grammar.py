@@ -255,6 +255,17 @@ def test_a_schema_that_cannot_be_followed_is_refused_by_its_field(speakers):
     assert speaker.constraint(lenient) is not None
 
 
+def test_a_tokenizer_that_cannot_be_read_refuses_tools(byte_level_tokenizer):
+    nobody = GrammarCompiler.build(byte_level_tokenizer, vocab_size=0, eos_token_ids=frozenset())
+    request = TextRequest(
+        prompt="x", prompt_field="text", strategy=Greedy(), tools=use(SET, must_call=True)
+    )
+    grammars = CallGrammars(TextCodec(byte_level_tokenizer), nobody)
+    with pytest.raises(InvalidRequest, match="leave tools out") as refused:
+        grammars.constraint(request, grammars.grammar_of(request))
+    assert refused.value.param == "tools"
+
+
 def test_a_schema_does_not_choose_how_it_is_followed(speakers):
     sly = '{"type": "object", "x-guidance": {"lenient": true}, "properties": {"a": {"not": {}}}}'
     with pytest.raises(InvalidRequest):
