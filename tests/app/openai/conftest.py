@@ -26,6 +26,15 @@ def tool_tokenizer():
 
 @pytest.fixture(scope="session")
 def tool_runner(tool_tokenizer, engine_config):
+    return load_tool_model(tool_tokenizer, engine_config)
+
+
+@pytest.fixture(scope="session")
+def tool_draft_runner(tool_tokenizer, engine_config):
+    return load_tool_model(tool_tokenizer, engine_config)
+
+
+def load_tool_model(tool_tokenizer, engine_config):
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tool_tokenizer),

@@ -28,6 +28,11 @@ def tiny_runner(tool_runner):
     return tool_runner
 
 
+@pytest.fixture(scope="module")
+def draft_runner(tool_draft_runner):
+    return tool_draft_runner
+
+
 async def respond(service, **body):
     return await ask(service, RESPONSES, **body)
 

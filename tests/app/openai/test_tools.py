@@ -32,6 +32,11 @@ def tiny_runner(tool_runner):
 
 
 @pytest.fixture(scope="module")
+def draft_runner(tool_draft_runner):
+    return tool_draft_runner
+
+
+@pytest.fixture(scope="module")
 def calling(tool_tokenizer):
     """A bias under which the model begins a call at once, and later says nothing of the kind."""
     return {str(tool_tokenizer.convert_tokens_to_ids("<tool_call>")): 100.0}
