@@ -25,7 +25,7 @@ from app.http.openapi import restore_bounds
 from app.lifespan import build_lifespan, build_services
 from app.loading import LoadModel, load_model
 from app.openai import routes as openai_routes
-from app.openai.errors import DIALECT as OPENAI_DIALECT
+from app.openai.errors import DIALECT, RESPONSE_DIALECT
 from app.process.progress import ProgressCallback, build_log_progress
 from app.routes import generate, health, jobs, judge, metrics
 from app.settings import Settings, load_settings
@@ -89,7 +89,7 @@ def create_app(
     )
     app.state.services = services
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    install_error_handlers(app, [OPENAI_DIALECT])
+    install_error_handlers(app, [RESPONSE_DIALECT, DIALECT])
     _add_routes(app)
     return app
 

@@ -161,8 +161,9 @@ class Flight:
 
     def _text(self, index: int) -> SequenceText:
         if index not in self._texts:
+            codec = self._codec.showing(self.prepared.shown_ids)
             self._texts[index] = SequenceText(
-                self._codec, context=self.prepared.context, stops=self.prepared.request.stop
+                codec, context=self.prepared.context, stops=self.prepared.request.stop
             )
         return self._texts[index]
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from app.errors import AppError, ServiceUnavailable, describe
 from app.generation.adjustments import AdjustmentTranslator
 from app.generation.cache import ResponseCache
+from app.generation.call_grammars import CallGrammars
 from app.generation.engine_calls import EngineCalls
 from app.generation.event_router import EventRouter
 from app.generation.flight import CacheOutcome, Flight, Subscription
@@ -78,7 +79,7 @@ class TextGenerator:
             limits=limits,
             model=model,
             translator=AdjustmentTranslator(self._codec, limits.vocab_size),
-            grammars=grammars,
+            calls=CallGrammars(self._codec, grammars),
             default_guesses=default_guesses,
         )
         self.judge = Judge(

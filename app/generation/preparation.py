@@ -11,8 +11,8 @@ from importlib.metadata import version
 
 from app.errors import InvalidRequest
 from app.generation.adjustments import AdjustmentTranslator
+from app.generation.call_grammars import CallGrammars
 from app.text.codec import TextCodec
-from app.text.grammar.compiler import GrammarCompiler
 from app.text.grammar.spec import GrammarSpec
 from app.text.request import TextRequest, TokenPrompt
 from app.text.stop_strings import StopStrings
@@ -76,6 +76,7 @@ class PreparedRequest:
     max_new_tokens: int
     stop_check: StopStrings | None
     adjustments: Adjustments
+    shown_ids: frozenset[int]  # special tokens that its text shows
     constraint: TokenConstraint | None
     guidance: NegativePrompt | None
     phrases_of: PhrasesOf
@@ -116,7 +117,7 @@ class Preparer:
     limits: EngineLimits
     model: ModelIdentity
     translator: AdjustmentTranslator
-    grammars: GrammarCompiler
+    calls: CallGrammars
     default_guesses: int = 0  # of the draft model at once, for requests that do not say
 
     def prepare(self, request: TextRequest) -> PreparedRequest:
@@ -149,10 +150,15 @@ class Preparer:
         max_new_tokens = self._new_tokens(request, len(prompt_ids))
         self._check_task(request, max_new_tokens)
         context = self.codec.context_of(prompt_ids)
-        stop_check = StopStrings(request.stop, self.codec, context) if request.stop else None
+        stop_check = self._stop_check(request, context)
+        grammar = self.calls.grammar_of(request)
         is_cacheable = _is_cacheable(request)
         guidance = self._guidance(request, prompt_ids, max_new_tokens)
-        key = self._key_of(request, prompt_ids, max_new_tokens, guidance) if is_cacheable else None
+        key = (
+            self._key_of(request, prompt_ids, max_new_tokens, guidance, grammar)
+            if is_cacheable
+            else None
+        )
         return PreparedRequest(
             request=request,
             prompt_text=prompt_text,
@@ -161,7 +167,8 @@ class Preparer:
             max_new_tokens=max_new_tokens,
             stop_check=stop_check,
             adjustments=self.translator.translate(request.adjustments, max_new_tokens),
-            constraint=self._constraint(request),
+            shown_ids=self.calls.shown_ids if request.tools is not None else frozenset(),
+            constraint=self.calls.constraint(request, grammar),
             guidance=guidance,
             phrases_of=self.translator.phrases_of,
             num_speculative_tokens=num_speculative_tokens,
@@ -210,10 +217,11 @@ class Preparer:
                 )
         return NegativePrompt(prompt_ids=negative_ids, scale=request.guidance_scale)
 
-    def _constraint(self, request: TextRequest) -> TokenConstraint | None:
-        if request.grammar is None:
+    def _stop_check(self, request: TextRequest, context: tuple[int, ...]) -> StopStrings | None:
+        if not request.stop:
             return None
-        return self.grammars.compile(request.grammar, num_rows=request.strategy.num_rows)
+        codec = self.codec if request.tools is None else self.codec.showing(self.calls.shown_ids)
+        return StopStrings(request.stop, codec, context)
 
     def check_prompt_ids(self, ids: Sequence[int], param: str) -> None:
         """Refuse a prompt that the model or its context does not hold.
@@ -282,7 +290,8 @@ class Preparer:
                 self.check_vocabulary(ids, request.prompt_field)
                 text = self.codec.spell(ids)
             case conversation:
-                text = self.codec.render(conversation)
+                functions = () if request.tools is None else request.tools.functions
+                text = self.codec.render(conversation, functions)
                 ids = self.codec.encode(text, has_special_tokens=True)
         if not ids and self.codec.bos_token_id is not None:
             ids = (self.codec.bos_token_id,)
@@ -339,6 +348,7 @@ class Preparer:
         prompt_ids: tuple[int, ...],
         max_new_tokens: int,
         guidance: NegativePrompt | None,
+        grammar: GrammarSpec | None,
     ) -> CacheKey:
         strategy = request.strategy
         return CacheKey(
@@ -349,7 +359,7 @@ class Preparer:
             max_new_tokens=max_new_tokens,
             stop=tuple(sorted(request.stop)),
             adjustments=tuple(request.adjustments.asked_for.items()),
-            grammar=request.grammar,
+            grammar=grammar,
             guidance=guidance,
             top_logprobs=request.top_logprobs,
             prompt_logprobs=request.prompt_logprobs,

@@ -45,12 +45,28 @@ class ChatLogprobs(ResponseModel):
     refusal: None = None
 
 
+class CalledFunction(ResponseModel):
+    """Which function is called, and with what."""
+
+    name: str
+    arguments: str = Field(description="A JSON object that satisfies the function's schema.")
+
+
+class AnswerCall(ResponseModel):
+    """A call that the assistant makes."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
 class AnswerMessage(ResponseModel):
-    """What the assistant says."""
+    """What the assistant says or calls."""
 
     role: Literal["assistant"] = "assistant"
-    content: str | None
+    content: str | None = Field(description="null where it calls and says nothing.")
     refusal: None = None
+    tool_calls: list[AnswerCall] | None = Field(default=None, exclude_if=is_absent)
 
 
 class ChatChoice(ResponseModel):
@@ -60,7 +76,8 @@ class ChatChoice(ResponseModel):
     message: AnswerMessage
     logprobs: ChatLogprobs | None
     finish_reason: str = Field(
-        description="`stop`: the model or a stop string ended it; `length`: the limit."
+        description="`stop`: the model or a stop string ended it; `tool_calls`: it calls "
+        "functions; `length`: the limit, which may also cut a call."
     )
     score: float | None = Field(
         default=None, description="Of strategies that rank their answers.", exclude_if=is_absent

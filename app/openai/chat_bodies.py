@@ -5,60 +5,24 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, PrivateAttr, model_validator
 from pydantic_core import PydanticCustomError
 
 from app.bodies.generation_fields import (
     MAX_ALTERNATIVES,
     MAX_TEXT_CHARACTERS,
-    Text,
     TokenCount,
     contradiction,
-    string_or_list,
 )
 from app.bodies.request_fields import MAX_MESSAGES
 from app.bodies.strict_model import StrictModel
 from app.bodies.structured_outputs import schema_text
+from app.openai.chat_messages import ChatMessage, check_calls
 from app.openai.fields import MAX_METADATA, Key, OpenAIFields, Value
+from app.openai.tool_bodies import MAX_TOOLS, ToolBody, ToolChoice, tool_use
 from app.text.grammar.spec import GrammarKind, GrammarSpec
-from app.text.request import Conversation, Message, TextRequest
-
-MAX_PARTS = 1024
-MAX_PARTICIPANT_CHARACTERS = 64
-
-
-class TextPart(StrictModel):
-    """A piece of a message. Models here read text only."""
-
-    type: Literal["text"]
-    text: Text
-
-
-Content = Annotated[
-    Annotated[Text, Tag("<string>")]
-    | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_PARTS), Tag("<list>")],
-    Discriminator(string_or_list),
-]
-
-
-class ChatMessage(StrictModel):
-    """One turn of a conversation."""
-
-    role: Literal["developer", "system", "user", "assistant"] = Field(
-        description="Who speaks. Chat templates know no developer: it speaks as the system."
-    )
-    content: Content = Field(description="What they say, as a string or in parts of text.")
-    name: Annotated[str, Field(min_length=1, max_length=MAX_PARTICIPANT_CHARACTERS)] | None = Field(
-        default=None,
-        description="Which of those in this role speaks; for models whose template shows it.",
-    )
-
-    def as_message(self) -> Message:
-        """The same as templates take it; parts are joined."""
-        role = "system" if self.role == "developer" else self.role
-        content = self.content
-        text = content if isinstance(content, str) else "".join(part.text for part in content)
-        return Message(role=role, content=text, name=self.name)
+from app.text.request import Conversation, TextRequest
+from app.text.tools.spec import ToolUse
 
 
 class NamedSchema(StrictModel):
@@ -120,11 +84,26 @@ class ChatBody(OpenAIFields):
     response_format: ResponseFormat | None = Field(
         default=None, description="Holds the answer to JSON, or to JSON that satisfies a schema."
     )
+    tools: Annotated[list[ToolBody], Field(max_length=MAX_TOOLS)] = Field(
+        default=[],
+        description="Functions that the model may call. Calls always parse, and their arguments "
+        "satisfy the functions' schemas.",
+    )
+    tool_choice: ToolChoice | None = Field(
+        default=None,
+        description="`auto`: the model says something or calls; `none`: it is not told of tools; "
+        "`required`: it calls; or the function that it calls, or those that it may call.",
+    )
+    parallel_tool_calls: bool | None = Field(
+        default=None, description="false: at most one call in an answer."
+    )
     metadata: Annotated[dict[Key, Value], Field(max_length=MAX_METADATA)] | None = Field(
         default=None,
         description="Up to 16 pairs of strings. Returned with the answer, and written to the log.",
     )
     store: Literal[False] = Field(default=False, description="Nothing is stored here.")
+
+    _tools: ToolUse | None = PrivateAttr()
 
     def as_requests(self) -> list[TextRequest]:
         """The one request."""
@@ -135,6 +114,7 @@ class ChatBody(OpenAIFields):
                 max_new_tokens=self.max_completion_tokens or self.max_tokens,
                 top_logprobs=self.top_logprobs,
                 grammar=self._grammar() or request.grammar,
+                tools=self._tools,
             )
         ]
 
@@ -149,6 +129,12 @@ class ChatBody(OpenAIFields):
                 "response_format", "Give response_format or structured_outputs, not both"
             )
         self._grammar()  # refuses a schema that is no schema
+        check_calls(self._conversation())
+        functions = [
+            tool.function.as_function(f"tools.{at}.function.parameters")
+            for at, tool in enumerate(self.tools)
+        ]
+        self._tools = tool_use(functions, self.tool_choice, in_parallel=self.parallel_tool_calls)
         return self
 
     def _conversation(self) -> Conversation:

@@ -21,6 +21,10 @@ FIELDS: Mapping[str, str] = MappingProxyType(  # what these bodies call ours
         "prompt_logprobs": "logprobs",
     }
 )
+RESPONSES = "/v1/responses"
+RESPONSE_FIELDS: Mapping[str, str] = MappingProxyType(  # what responses call a chat's
+    {"max_tokens": "max_output_tokens", "messages": "input"}
+)
 OUR_FIELD = re.compile(rf"\b({'|'.join(FIELDS)})\b")
 
 
@@ -49,4 +53,20 @@ def _translated(problem: Problem) -> Problem:
     )
 
 
+def translate_for_responses(reply: ErrorReply) -> ErrorReply:
+    """The same under `/v1/responses`, whose fields have names of their own."""
+    translated = translate(reply)
+    return replace(translated, problems=[_renamed(problem) for problem in translated.problems])
+
+
+def _renamed(problem: Problem) -> Problem:
+    param = problem.param
+    return replace(
+        problem,
+        message=re.sub(r"\bmax_tokens\b", "max_output_tokens", problem.message),
+        param=None if param is None else RESPONSE_FIELDS.get(param, param),
+    )
+
+
 DIALECT = Dialect(covers=covers, translate=translate)
+RESPONSE_DIALECT = Dialect(covers=RESPONSES.__eq__, translate=translate_for_responses)

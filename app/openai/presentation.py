@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from app.generation.completion import Completed, FinishedText
 from app.generation.preparation import PreparedRequest
 from app.openai.answers import (
+    AnswerCall,
     AnswerMessage,
     CachedTokens,
+    CalledFunction,
     ChatChoice,
     ChatCompletion,
     Completion,
@@ -15,6 +17,7 @@ from app.openai.answers import (
     CompletionLogprobs,
     Usage,
 )
+from app.openai.calls import AnswerParts, take_apart
 from app.openai.chat_bodies import ChatBody
 from app.openai.completion_bodies import CompletionBody
 from app.openai.logprobs import (
@@ -56,6 +59,11 @@ def finish_reason(reason: FinishReason) -> str:
     return FINISH_REASONS.get(reason, reason.value)
 
 
+def chat_finish_reason(reason: FinishReason, *, has_calls: bool) -> str:
+    """The same, of an answer that may call functions."""
+    return "tool_calls" if has_calls and reason is FinishReason.EOS else finish_reason(reason)
+
+
 def usage_of(answers: Sequence[Answered], *, has_new_tokens: bool = True) -> Usage:
     """Tokens of all prompts and all their sequences."""
     num_prompt = sum(len(answer.prepared.prompt_ids) for answer in answers)
@@ -82,18 +90,34 @@ def present_chat(
         choices=[
             ChatChoice(
                 index=index,
-                message=AnswerMessage(content=sequence.text),
+                message=_message(parts),
                 logprobs=ChatLogprobWriter(codec).write(_scores(sequence))
                 if body.logprobs
                 else None,
-                finish_reason=finish_reason(sequence.finish_reason),
+                finish_reason=chat_finish_reason(
+                    sequence.finish_reason, has_calls=bool(parts.calls)
+                ),
                 score=sequence.score,
             )
             for index, sequence in enumerate(answer.completed.sequences)
+            for parts in [take_apart(sequence.text, answer.prepared, codec)]
         ],
         usage=usage_of([answer]),
         service_tier=None if body.service_tier is None else "default",
         metadata=body.metadata,
+    )
+
+
+def _message(parts: AnswerParts) -> AnswerMessage:
+    return AnswerMessage(
+        content=parts.said or (None if parts.calls else ""),
+        tool_calls=[
+            AnswerCall(
+                id=call.id, function=CalledFunction(name=call.name, arguments=call.arguments)
+            )
+            for call in parts.calls
+        ]
+        or None,
     )
 
 

@@ -1,17 +1,18 @@
-"""OpenAI's routes: `/v1/models`, `/v1/completions`, `/v1/chat/completions`.
+"""OpenAI's routes: `/v1/models`, `/v1/completions`, `/v1/chat/completions`, `/v1/responses`.
 
 Decode a body, start its generations, encode what comes. No logic here.
 """
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request, Response
 
+from app.bodies.response_model import ResponseModel
 from app.errors import ModelNotFound
 from app.generation.flight import CacheOutcome, Subscription
 from app.generation.generator import TextGenerator
@@ -23,7 +24,11 @@ from app.openai.chat_bodies import ChatBody
 from app.openai.completion_bodies import CompletionBody
 from app.openai.fields import OpenAIFields, OpenAIUnion
 from app.openai.presentation import Answered, Heading, present_chat, present_completion
-from app.openai.streaming import ChatChunkWriter, ChunkWriter, CompletionChunkWriter, frames_of
+from app.openai.response_answers import ResponseAnswer
+from app.openai.response_bodies import ResponseBody
+from app.openai.response_presentation import ResponsePresenter
+from app.openai.response_streaming import response_frames
+from app.openai.streaming import ChatChunkWriter, CompletionChunkWriter, frames_of
 from app.routes.generate import CACHE_HEADER, ERROR_RESPONSES
 from app.state import Services
 from app.text.request import TextRequest
@@ -46,9 +51,13 @@ logger = logging.getLogger(__name__)
 
 def build_unions(
     strategies: Mapping[str, type[Strategy]],
-) -> tuple[OpenAIUnion, OpenAIUnion]:
-    """The bodies of completions and of chats."""
-    return OpenAIUnion(strategies, CompletionBody), OpenAIUnion(strategies, ChatBody)
+) -> tuple[OpenAIUnion, OpenAIUnion, OpenAIUnion]:
+    """The bodies of completions, of chats and of responses."""
+    return (
+        OpenAIUnion(strategies, CompletionBody),
+        OpenAIUnion(strategies, ChatBody),
+        OpenAIUnion(strategies, ResponseBody),
+    )
 
 
 def build_router(
@@ -56,7 +65,7 @@ def build_router(
 ) -> APIRouter:
     """The routes, with a body model for each strategy; `wall_clock` gives seconds since 1970."""
     router = APIRouter(prefix="/v1", tags=["openai"], responses=OPENAI_ERROR_RESPONSES)
-    completions, chats = build_unions(strategies)
+    completions, chats, asked = build_unions(strategies)
 
     @router.get("/models", summary="The model that is served")
     async def models(services: ServicesDep, generator: GeneratorDep) -> ModelList:
@@ -107,7 +116,41 @@ def build_router(
         silence = services.settings.sse_keep_alive_seconds
         return await run_until_disconnect(request.receive, _chat(body, generator, heading, silence))
 
+    @router.post(
+        "/responses",
+        response_model=ResponseAnswer,
+        responses={200: {"headers": CACHE_HEADER, "content": STREAM_CONTENT}},
+        summary="Respond to an input, as OpenAI's API",
+    )
+    async def respond(
+        body: Annotated[ResponseBody, asked, Body(openapi_examples=asked.examples)],
+        generator: GeneratorDep,
+        services: ServicesDep,
+        request: Request,
+    ) -> Response:
+        """Say or call what follows the input. Nothing is stored: all of it is sent each time."""
+        heading = _open(body, generator, request, "resp", wall_clock())
+        _log_origin(request, body.user, body.metadata)
+        silence = services.settings.sse_keep_alive_seconds
+        return await run_until_disconnect(
+            request.receive, _respond(body, generator, heading, silence)
+        )
+
     return router
+
+
+async def _respond(
+    body: ResponseBody, generator: TextGenerator, heading: Heading, keep_alive_seconds: float
+) -> Response:
+    subscriptions = await _start_all(generator, body.as_requests())
+    codec = generator.presenter.codec
+    presenter = ResponsePresenter(heading=heading, body=body, codec=codec)
+    if body.stream:
+        (subscription,) = subscriptions
+        frames = response_frames(subscription, presenter, keep_alive_seconds=keep_alive_seconds)
+        return await _stream(subscriptions, frames, keep_alive_seconds)
+    (answer,) = await _completed(subscriptions)
+    return _encode(presenter.whole(answer), subscriptions)
 
 
 async def _chat(
@@ -116,8 +159,9 @@ async def _chat(
     subscriptions = await _start_all(generator, body.as_requests())
     codec = generator.presenter.codec
     if body.stream:
-        writer = ChatChunkWriter(heading, body, codec)
-        return await _stream(subscriptions, writer, keep_alive_seconds)
+        writer = ChatChunkWriter(heading, body, subscriptions[0].prepared, codec)
+        frames = frames_of(subscriptions, writer, keep_alive_seconds=keep_alive_seconds)
+        return await _stream(subscriptions, frames, keep_alive_seconds)
     (answer,) = await _completed(subscriptions)
     return _encode(present_chat(heading, body, answer, codec), subscriptions)
 
@@ -129,7 +173,8 @@ async def _complete(
     codec = generator.presenter.codec
     if body.stream:
         writer = CompletionChunkWriter(heading, body, subscriptions, codec)
-        return await _stream(subscriptions, writer, keep_alive_seconds)
+        frames = frames_of(subscriptions, writer, keep_alive_seconds=keep_alive_seconds)
+        return await _stream(subscriptions, frames, keep_alive_seconds)
     answers = await _completed(subscriptions)
     return _encode(present_completion(heading, body, answers, codec), subscriptions)
 
@@ -163,7 +208,9 @@ def _close_all(subscriptions: Sequence[Subscription]) -> None:
 
 
 async def _stream(
-    subscriptions: Sequence[Subscription], writer: ChunkWriter, keep_alive_seconds: float
+    subscriptions: Sequence[Subscription],
+    frames: AsyncGenerator[bytes, None],
+    keep_alive_seconds: float,
 ) -> Response:
     """A stream that begins with a token, as `app.http.sse.open_stream` says."""
     with ExitStack() as unwinding:
@@ -171,13 +218,13 @@ async def _stream(
         await subscriptions[0].begun(keep_alive_seconds)
         unwinding.pop_all()
     return EventStreamResponse(
-        frames_of(subscriptions, writer, keep_alive_seconds=keep_alive_seconds),
+        frames,
         close=partial(_close_all, subscriptions),
         headers=_cache_header(subscriptions),
     )
 
 
-def _encode(answer: ChatCompletion | Completion, subscriptions: Sequence[Subscription]) -> Response:
+def _encode(answer: ResponseModel, subscriptions: Sequence[Subscription]) -> Response:
     return Response(
         answer.model_dump_json(),
         media_type="application/json",

@@ -15,9 +15,11 @@ from typing import Protocol
 from app.errors import AppError, describe
 from app.generation.completion import Chunk, Completed
 from app.generation.flight import Subscription
+from app.generation.preparation import PreparedRequest
 from app.http.sse import KEEP_ALIVE
 from app.http.watch import Watch
 from app.openai.answers import Usage
+from app.openai.calls import draw_call_id, open_reader
 from app.openai.chat_bodies import ChatBody
 from app.openai.completion_bodies import CompletionBody
 from app.openai.errors import translate
@@ -25,11 +27,14 @@ from app.openai.logprobs import ChatLogprobWriter, CompletionLogprobWriter, scor
 from app.openai.presentation import (
     Answered,
     Heading,
+    chat_finish_reason,
     finish_reason,
     shown_sequences,
     usage_of,
 )
 from app.text.codec import TextCodec
+from app.text.tools.reader import CallReader, Piece, Said
+from decoding.base import FinishReason
 from engine.errors import EngineError
 
 logger = logging.getLogger(__name__)
@@ -143,39 +148,66 @@ class _Frames:
 
 
 class ChatChunkWriter:
-    """Writes a chat: who speaks, what it says, why it ends."""
+    """Writes a chat: who speaks, what it says and calls, why it ends."""
 
-    def __init__(self, heading: Heading, body: ChatBody, codec: TextCodec) -> None:
+    def __init__(
+        self, heading: Heading, body: ChatBody, prepared: PreparedRequest, codec: TextCodec
+    ) -> None:
         self._frames = _Frames(heading, "chat.completion.chunk", includes_usage=body.includes_usage)
         self._logprobs = ChatLogprobWriter(codec) if body.logprobs else None
-        self._begun: set[int] = set()  # choices whose role is told
+        self._prepared = prepared
+        self._codec = codec
+        self._readers: dict[int, CallReader | None] = {}  # by choice, once it has begun
 
     def write(self, at: int, chunk: Chunk) -> bytes:  # noqa: ARG002  a chat has one prompt
-        """New text; before a choice's first, its role."""
+        """New text and calls; before a choice's first, its role."""
         if not chunk.text and self._logprobs is None:
             return b""
-        delta = f'"delta": {{"content": {json.dumps(chunk.text)}}}'
-        frame = self._frames.choice(chunk.index, delta, logprobs=self._logprobs_of(chunk))
-        return self._role(chunk.index) + frame
+        role = self._role(chunk.index)
+        reader = self._readers[chunk.index]
+        pieces = [Said(text=chunk.text)] if reader is None else reader.push(chunk.text)
+        if self._logprobs is not None and not pieces:
+            pieces = [Said(text="")]
+        logprobs = [self._logprobs_of(chunk)] + ["null"] * len(pieces)
+        return role + b"".join(
+            self._frames.choice(chunk.index, self._delta(piece), logprobs=given)
+            for piece, given in zip(pieces, logprobs, strict=False)
+        )
 
     def end(self, at: int, completed: Completed) -> bytes:  # noqa: ARG002
         """Why each choice ends."""
         return b"".join(
-            self._role(index)
-            + self._frames.choice(
-                index, '"delta": {}', reason=json.dumps(finish_reason(each.finish_reason))
-            )
-            for index, each in enumerate(completed.sequences)
+            self._role(index) + self._end(index, sequence.finish_reason)
+            for index, sequence in enumerate(completed.sequences)
         )
+
+    def _end(self, index: int, reason: FinishReason) -> bytes:
+        reader = self._readers[index]
+        held = [] if reader is None else reader.finish()
+        rest = b"".join(self._frames.choice(index, self._delta(piece)) for piece in held)
+        has_calls = reader is not None and reader.num_calls > 0
+        told = json.dumps(chat_finish_reason(reason, has_calls=has_calls))
+        return rest + self._frames.choice(index, '"delta": {}', reason=told)
+
+    def _delta(self, piece: Piece) -> str:
+        if isinstance(piece, Said):
+            return f'"delta": {{"content": {json.dumps(piece.text)}}}'
+        call: dict[str, object] = {"index": piece.index}
+        function = {"arguments": piece.arguments}
+        if piece.name is not None:
+            call |= {"id": draw_call_id(self._codec.call_format), "type": "function"}
+            function = {"name": piece.name} | function
+        call["function"] = function
+        return f'"delta": {{"tool_calls": [{json.dumps(call)}]}}'
 
     def usage(self, answers: Sequence[Answered]) -> bytes:
         """The chunk without choices, if it was asked for."""
         return self._frames.usage(usage_of(answers))
 
     def _role(self, index: int) -> bytes:
-        if index in self._begun:
+        if index in self._readers:
             return b""
-        self._begun.add(index)
+        self._readers[index] = open_reader(self._prepared, self._codec)
         return self._frames.choice(index, '"delta": {"role": "assistant", "content": ""}')
 
     def _logprobs_of(self, chunk: Chunk) -> str:

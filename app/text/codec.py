@@ -7,14 +7,15 @@ backend, which never changes once truncation and padding are off; any other is l
 
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
+from copy import copy
+from itertools import groupby
 from typing import TYPE_CHECKING, cast
 
-from jinja2 import TemplateError
-
-from app.errors import InvalidRequest
-from app.text.request import Conversation, Message
+from app.text.chat_template import ChatTemplate
+from app.text.request import Conversation
 from app.text.token_bytes import UNDECODABLE, token_bytes
+from app.text.tools.formats import CallFormat
+from app.text.tools.spec import Function
 
 if TYPE_CHECKING:  # importing transformers takes seconds, and only its types are needed here
     from tokenizers import Tokenizer
@@ -33,6 +34,8 @@ class TextCodec:
         self._backend = _faithful_backend(tokenizer)
         self._silent_ids = _silent_ids(tokenizer, self._backend)
         self._num_ids = len(tokenizer)
+        self._template = ChatTemplate(tokenizer)
+        self._shown_ids: frozenset[int] = frozenset()  # though they are special
 
     @property
     def bos_token_id(self) -> int | None:
@@ -42,7 +45,18 @@ class TextCodec:
     @property
     def has_chat_template(self) -> bool:
         """Whether conversations can be rendered."""
-        return self._tokenizer.chat_template is not None
+        return self._template.is_there
+
+    @property
+    def call_format(self) -> CallFormat:
+        """How the model writes calls of functions."""
+        return self._template.call_format
+
+    def showing(self, token_ids: frozenset[int]) -> "TextCodec":
+        """A codec that is the same, but shows these tokens though they are special."""
+        shown = copy(self)
+        shown._shown_ids = token_ids
+        return shown
 
     def encode(self, text: str, *, has_special_tokens: bool = False) -> tuple[int, ...]:
         """Token ids of `text`; special tokens are added unless a template wrote them."""
@@ -53,54 +67,22 @@ class TextCodec:
             ids = self._tokenizer.encode(text, add_special_tokens=not has_special_tokens)
             return tuple(cast("list[int]", ids))
 
-    def render(self, conversation: Conversation) -> str:
-        """The prompt that the model's chat template makes of a conversation.
-
-        As in transformers' text-generation pipeline, a last message of the assistant is the
-        beginning of the answer; otherwise the template opens a new one.
+    def render(self, conversation: Conversation, functions: Sequence[Function] = ()) -> str:
+        """The prompt that the model's chat template makes of a conversation with these functions.
 
         Raises:
             InvalidRequest: no template, or the template refuses the conversation.
         """
-        if self._tokenizer.chat_template is None:
-            raise InvalidRequest(
-                "This model has no chat template; send the prompt as `text` instead.",
-                param="messages",
-                code="no_chat_template",
-            )
-        rendered = self._render(conversation)
-        if any(message.name is not None for message in conversation):
-            nameless = tuple(replace(message, name=None) for message in conversation)
-            if self._render(nameless) == rendered:
-                raise InvalidRequest(
-                    "The model's chat template does not show who of a role speaks; leave name out, "
-                    "or put it into the content.",
-                    param="messages",
-                    code="unsupported",
-                )
-        return rendered
-
-    def _render(self, conversation: Conversation) -> str:
-        is_prefilled = conversation[-1].role == "assistant"
-        turns = [_turn(message) for message in conversation]
-        try:
-            rendered = self._tokenizer.apply_chat_template(
-                turns,
-                tokenize=False,
-                add_generation_prompt=not is_prefilled,
-                continue_final_message=is_prefilled,
-            )
-        except (TemplateError, ValueError) as error:
-            raise InvalidRequest(
-                "The model's chat template refuses these messages; change their roles or order, or "
-                f"send the prompt as `text`. It says: {error}",
-                param="messages",
-            ) from error
-        return cast("str", rendered)
+        return self._template.render(conversation, functions)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Their text without special tokens; undecodable bytes become U+FFFD."""
-        return self._decode(token_ids, skip_special_tokens=True)
+        if self._shown_ids.isdisjoint(token_ids):
+            return self._decode(token_ids, skip_special_tokens=True)
+        parts = groupby(token_ids, self._shown_ids.__contains__)
+        return "".join(
+            self._decode(list(ids), skip_special_tokens=not is_shown) for is_shown, ids in parts
+        )
 
     def spell(self, token_ids: Sequence[int]) -> str:
         """Their text with special tokens; undecodable bytes become U+FFFD."""
@@ -133,6 +115,8 @@ class TextCodec:
 
     def is_silent(self, token_id: int) -> bool:
         """Whether the token never shows: special, or unknown to the tokenizer."""
+        if token_id in self._shown_ids:
+            return False
         return token_id >= self._num_ids or token_id in self._silent_ids
 
     def context_of(self, prompt_ids: Sequence[int]) -> tuple[int, ...]:
@@ -160,12 +144,6 @@ class TextCodec:
                 clean_up_tokenization_spaces=False,
             )
             return cast("str", decoded)
-
-
-def _turn(message: Message) -> dict[str, str]:
-    """A message as templates take it."""
-    turn = {"role": message.role, "content": message.content}
-    return turn if message.name is None else turn | {"name": message.name}
 
 
 def _faithful_backend(tokenizer: "PreTrainedTokenizerBase") -> "Tokenizer | None":

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from app.text.adjustments import NO_TEXT_ADJUSTMENTS, TextAdjustments
 from app.text.grammar.spec import GrammarSpec
+from app.text.tools.spec import ToolCall, ToolUse
 from decoding.base import Strategy
 from engine.prompt_lookup import PromptLookup
 from engine.trace import TraceOptions
@@ -23,6 +24,8 @@ class Message:
     role: str
     content: str
     name: str | None = None  # who of those in this role
+    tool_calls: tuple[ToolCall, ...] = ()  # what the assistant called
+    tool_call_id: str | None = None  # of role `tool`: which call this is the result of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +61,7 @@ class TextRequest:
     lookup: PromptLookup | None = None  # speeds it up where it copies text
     num_speculative_tokens: int | None = None  # guessed by the draft model; None: the server's word
     grammar: GrammarSpec | None = None  # what the text must look like
+    tools: ToolUse | None = None  # functions that may be called in it
     cache: bool | None = None  # True: always, False: never, None: if the answer is determined
     deterministic: bool = False  # to be refused where the runtime cannot promise it
     details: bool = False

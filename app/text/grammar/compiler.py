@@ -8,6 +8,7 @@ is refused always or never. Compiled grammars are kept and shared.
 import json
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
@@ -37,7 +38,10 @@ JSON_OPTIONS: "JsonCompileOptions" = {"whitespace_pattern": r"[ \n\r\t]{1,32}"}
 class GrammarCompiler:
     """Compiles and keeps grammars; any thread may call it."""
 
-    def __init__(self, tokenizer: LLTokenizer | None) -> None:
+    def __init__(
+        self, tokenizer: LLTokenizer | None, special_ids: Mapping[str, int] | None = None
+    ) -> None:
+        self.special_ids = special_ids or {}  # of tokens that no text in a grammar stands for
         self._tokenizer = tokenizer
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[GrammarSpec, int], LLMatcher] = OrderedDict()
@@ -60,11 +64,13 @@ class GrammarCompiler:
         if not tokenizer.is_fast or backend is None or not eos_token_ids:
             return cls(None)
         try:
-            return cls(
-                LLTokenizer(backend.to_str(), n_vocab=vocab_size, eos_token=sorted(eos_token_ids))
+            made = LLTokenizer(
+                backend.to_str(), n_vocab=vocab_size, eos_token=sorted(eos_token_ids)
             )
         except ValueError:  # a model with fewer tokens than its tokenizer, or an unknown kind
             return cls(None)
+        added = backend.get_added_tokens_decoder().items()
+        return cls(made, {each.content: at for at, each in added if made.is_special_token(at)})
 
     def compile(self, spec: GrammarSpec, *, num_rows: int) -> GrammarConstraint:
         """A new constraint for a request of so many rows.

@@ -144,3 +144,15 @@ def test_a_stop_string_of_the_prompt_does_not_count():
     codec = TextCodec(BYTE_LEVEL)
     context = codec.context_of(codec.encode("the end"))
     assert not StopStrings(["end"], codec, context)(codec.encode(" of it"))
+
+
+def test_special_tokens_show_where_calls_are_written_with_them(byte_level_tokenizer):
+    tokenizer = byte_level_tokenizer
+    codec = TextCodec(tokenizer)
+    start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+    showing = codec.showing(frozenset({start}))
+    ids = [*codec.encode("café"), start, *codec.encode(" 😀 dog"), end]
+    assert showing.decode(ids) == "café<s> 😀 dog"
+    text = SequenceText(showing, context=(), stops=("g",))
+    assert "".join(text.push([each]) for each in ids) + text.finish() == "café<s> 😀 do"
+    assert codec.decode(ids) == "café 😀 dog", "the codec itself is as before"
