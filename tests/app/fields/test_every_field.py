@@ -12,14 +12,20 @@ from app.bodies.generation_fields import GenerationFields
 from app.bodies.request_fields import GenerateBody
 from app.openai.chat_bodies import ChatBody
 from app.openai.completion_bodies import CompletionBody
+from app.openai.response_bodies import ResponseBody
 from decoding.registry import STRATEGIES as REGISTERED
-from tests.app.fields import own_openai  # noqa: F401  files its checks
+from tests.app.fields import own_openai, own_tools  # noqa: F401  file their checks
 from tests.app.fields.apis import APIS, GENERATE
 from tests.app.fields.changes import ADJUSTMENTS, JUDGED, REQUIRED, STRATEGIES, Refused, ShownBy
 from tests.app.fields.own import EVERYWHERE, OWN
 
 ROOT = Path(__file__).parents[3]
-BODIES = {"Chat": ChatBody, "Completion": CompletionBody, "": GenerateBody}  # by their models' ends
+BODIES = {  # by their models' ends
+    "Chat": ChatBody,
+    "Completion": CompletionBody,
+    "Response": ResponseBody,
+    "": GenerateBody,
+}
 EVERY_WAY = [
     pytest.param(api, strategy, id=f"{name}-{strategy}")
     for name, api in APIS.items()
