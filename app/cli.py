@@ -17,11 +17,15 @@ from pydantic.fields import FieldInfo
 from rich.console import Console
 from rich.markup import escape
 
+from app.access.command import keys_app
+from app.access.key_file import KeyFileError, read_key_file
 from app.optimize_command import optimize_app
 from app.process.listener import CannotListen, open_socket
 from app.process.logs import configure_logging
+from app.process.tls import TlsError, build_tls_context
 from app.runtime_choice import check_runtime
 from app.settings import (
+    ENVIRONMENT_ONLY,
     ENVIRONMENT_PREFIX,
     Settings,
     SettingsError,
@@ -46,6 +50,14 @@ PANELS: Mapping[str, tuple[str, ...]] = {
     "Server": (
         *("host", "port", "max_body_bytes", "grace_seconds", "stall_seconds"),
         *("log_level", "log_format", "access_log", "log_prompts", "otlp_endpoint"),
+        *("cors_origins", "tls_cert", "tls_key", "tls_client_ca"),
+    ),
+    "Access": (
+        *("keys_file", "requests_per_minute", "tokens_per_minute"),
+        *("rate_limit_redis", "public_metrics"),
+    ),
+    "Requests": (
+        *("max_prompt_tokens", "max_new_tokens", "max_sequences", "max_texts", "max_stops"),
     ),
     "Engine": (
         *("max_rows", "max_step_tokens", "max_waiting_requests", "threads"),
@@ -78,6 +90,8 @@ Then ask it:
 
 Every route is described at /docs. Each option can be set in the environment
 as well: --max-rows is {ENVIRONMENT_PREFIX}MAX_ROWS. The option wins over the environment.
+Secrets have no option, since everybody on a machine can see those:
+{", ".join(sorted(ENVIRONMENT_PREFIX + name.upper() for name in ENVIRONMENT_ONLY))}.
 """
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -111,13 +125,17 @@ def serve(**options: object) -> None:
     configure_logging(level=settings.log_level, log_format=settings.log_format)
     try:
         exit_code = _check_and_serve(settings)
-    except (CannotListen, ModelError, InvalidStrategy, TracingUnavailable) as error:
+    except (
+        *(CannotListen, KeyFileError, TlsError),
+        *(ModelError, InvalidStrategy, TracingUnavailable),
+    ) as error:
         raise _failure(str(error), FAILURE) from None
     raise typer.Exit(exit_code)
 
 
 def _check_and_serve(settings: Settings) -> int:
     with closing(open_socket(settings.host, settings.port)) as listener:
+        _check_access(settings)
         for each in (settings, settings.draft_settings):
             if each is not None:
                 check_runtime(each, check_model(each.model_spec))
@@ -130,6 +148,13 @@ def _check_and_serve(settings: Settings) -> int:
         from app.serve import serve as serve_until_stopped  # noqa: PLC0415
 
         return serve_until_stopped(settings, listener)
+
+
+def _check_access(settings: Settings) -> None:
+    """Make sure that keys and certificates can be read: a start should not get further first."""
+    build_tls_context(settings)
+    if settings.keys_file is not None:
+        read_key_file(settings.keys_file)
 
 
 def _failure(message: str, exit_code: int) -> typer.Exit:
@@ -154,6 +179,9 @@ def _option(name: str, field: FieldInfo, panel: str) -> inspect.Parameter:
         flag += flag.replace("--", "/--no-", 1)
     elif default not in (None, False):
         shown = f" Default: {default}."
+    annotated = field.annotation
+    if isinstance(default, tuple):  # written with commas in between
+        annotated, shown = str, ""
     option = typer.Option(
         *([flag] if isinstance(default, bool) else []),
         help=f"{field.description}{shown}",
@@ -161,7 +189,7 @@ def _option(name: str, field: FieldInfo, panel: str) -> inspect.Parameter:
         show_default=False,
     )
     # Made at run time, which type checkers cannot follow.
-    annotation = Annotated[Optional[field.annotation], option]  # type: ignore[name-defined]  # noqa: UP045
+    annotation = Annotated[Optional[annotated], option]  # type: ignore[valid-type]  # noqa: UP045
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
     )
@@ -171,3 +199,4 @@ serve.__signature__ = inspect.Signature(_options())  # type: ignore[attr-defined
 app.command(help=SERVE_HELP)(serve)
 app.command(help=BENCH_HELP)(bench)
 app.add_typer(optimize_app, name="optimize")
+app.add_typer(keys_app, name="keys")
