@@ -6,6 +6,7 @@ the path that the router goes by, and never by one that is made of the `Host` he
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -38,32 +39,41 @@ class Authentication:
             await self._app(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        meter: Meter | None = None
-
-        async def send_with_standing(message: Message) -> None:
-            if message["type"] == "http.response.start" and meter is not None:
-                MutableHeaders(scope=message).update(meter.headers())
-            await send(message)
-
+        path = _path_of(scope)
         try:
-            meter = self._services.gate.admit(_path_of(scope), Headers(scope=scope))
-            if meter is not None:
-                scope.setdefault("state", {})["meter"] = meter
-                if (record := current_request()) is not None:
-                    record.key_name = meter.key.name
-                if self._is_counted(scope):
-                    await meter.take_request()
+            meter = self._services.gate.admit(path, Headers(scope=scope))
         except AppError as error:
-            self._services.metrics.rejected(describe(error).code)
-            response = answer_error(error, scope["path"], self._dialects)
-            await response(scope, receive, send_with_standing)
+            await self._refuse(error, scope, receive, send)
             return
-        await self._app(scope, receive, send_with_standing)
+        if meter is None:
+            await self._app(scope, receive, send)
+            return
+        scope.setdefault("state", {})["meter"] = meter
+        if (record := current_request()) is not None:
+            record.key_name = meter.key.name
+        send = partial(_send_with_standing, meter, send)
+        try:
+            if self._is_counted(path, scope["method"]):
+                await meter.take_request()
+        except AppError as error:
+            await self._refuse(error, scope, receive, send)
+            return
+        await self._app(scope, receive, send)
 
-    def _is_counted(self, scope: Scope) -> bool:
-        """Whether a request is one of those that keys have a number of: not a look at a job."""
-        needed = self._services.gate.needed_scope(_path_of(scope))
-        return scope["method"] == "POST" and needed is KeyScope.GENERATE
+    def _is_counted(self, path: str, method: str) -> bool:
+        """Whether it is one of the requests that a key has a number of: not a look at a job."""
+        return method == "POST" and self._services.gate.needed_scope(path) is KeyScope.GENERATE
+
+    async def _refuse(self, error: AppError, scope: Scope, receive: Receive, send: Send) -> None:
+        self._services.metrics.rejected(describe(error).code)
+        response = answer_error(error, scope["path"], self._dialects)
+        await response(scope, receive, send)
+
+
+async def _send_with_standing(meter: Meter, send: Send, message: Message) -> None:
+    if message["type"] == "http.response.start":
+        MutableHeaders(scope=message).update(meter.headers())
+    await send(message)
 
 
 def _path_of(scope: Scope) -> str:

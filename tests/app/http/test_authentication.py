@@ -107,8 +107,8 @@ async def test_refusals_say_how_to_ask(service):
 async def test_key_may_come_in_either_header(service):
     bearer = {"Authorization": f"bearer {SECRETS['generate']}"}
     header = {"X-API-Key": SECRETS["generate"]}
-    assert (await ask(service, "/openapi.json", **bearer)).status_code == 200
-    assert (await ask(service, "/openapi.json", **header)).status_code == 200
+    assert (await ask(service, "/docs", **bearer)).status_code == 200
+    assert (await ask(service, "/docs", **header)).status_code == 200
 
 
 async def test_nothing_else_opens_the_door(service):
@@ -121,7 +121,7 @@ async def test_nothing_else_opens_the_door(service):
         {"Host": "service/livez?"},
         {"X-Original-URL": "/livez"},
     ):
-        assert (await ask(service, "/openapi.json", **headers)).status_code == 401, headers
+        assert (await ask(service, "/docs", **headers)).status_code == 401, headers
 
 
 async def test_only_the_very_path_of_a_probe_is_open(service):
@@ -153,8 +153,8 @@ async def test_websocket_is_refused_too(service):
 
 async def test_log_and_metrics_name_the_key_and_never_hold_it(service, caplog):
     with caplog.at_level("INFO"):
-        await ask(service, "/openapi.json", "GET", SECRETS["generate"])
-        await ask(service, "/openapi.json", "GET", SECRETS["generate"] + "x")
+        await ask(service, "/docs", "GET", SECRETS["generate"])
+        await ask(service, "/docs", "GET", SECRETS["generate"] + "x")
     assert " key=generate" in caplog.text
     assert SECRETS["generate"] not in caplog.text
     assert service.metric("api_key_requests_total", key="generate", status="200") == 1
@@ -204,9 +204,9 @@ class TestKeysOfTheEnvironment:
 
     async def test_callers_may_generate_and_operators_all(self, service):
         for secret in ("first-caller-key-1", "second-caller-key-2"):
-            assert (await ask(service, "/openapi.json", "GET", secret)).status_code == 200
+            assert (await ask(service, "/docs", "GET", secret)).status_code == 200
             assert (await ask(service, "/admin/cache", "GET", secret)).status_code == 403
-        for path in ("/openapi.json", "/admin/cache"):
+        for path in ("/docs", "/admin/cache"):
             assert (await ask(service, path, "GET", "an-operators-key-1")).status_code == 200
         assert service.metric("api_key_requests_total", key="api-key-2", status="200") == 1
 
@@ -247,7 +247,5 @@ class TestCrossOrigin:
 
 
 async def test_cross_origin_pages_are_told_nothing_by_default(service):
-    response = await ask(
-        service, "/openapi.json", "GET", SECRETS["generate"], Origin="https://a.example"
-    )
+    response = await ask(service, "/docs", "GET", SECRETS["generate"], Origin="https://a.example")
     assert not [name for name in response.headers if name.startswith("access-control")]
