@@ -23,7 +23,8 @@ def routes_of(router):
     """(path, method) of every route, those of included routers and of the framework too."""
     for route in router.routes:
         if hasattr(route, "path"):
-            yield from ((route.path, method) for method in sorted(route.methods))
+            path = re.sub(r":\w+}", "}", route.path)  # without what a parameter is converted by
+            yield from ((path, method) for method in sorted(route.methods))
         else:
             yield from routes_of(route.original_router)
 
