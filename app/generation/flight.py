@@ -229,11 +229,6 @@ class Subscription:
         if flight.error is not None:
             raise flight.error
 
-    @property
-    def num_tokens(self) -> int:
-        """Tokens that its generation has taken so far, those of the prompt included."""
-        return self._flight.num_tokens
-
     async def next_chunks(self) -> Sequence[Chunk] | None:
         """All chunks that came since the last call; waits for one. Empty: there are no more.
 

@@ -214,7 +214,7 @@ class TextGenerator:
         self._traffic.num_open -= 1
         if reservation is not None:  # what another request's generation gave costs nothing
             is_own = subscription.outcome is not CacheOutcome.HIT
-            reservation.settle(subscription.num_tokens if is_own else 0)
+            reservation.settle(subscription.flight.num_tokens if is_own else 0)
         if record is not None:
             model = self.presenter.model_name
             record.note(record_of(subscription, model=model, ended_at=self._clock()))
