@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from app.access.command import keys_app
 from app.commands.chat import HELP as CHAT_HELP
 from app.commands.chat import chat
 from app.commands.doctor import HELP as DOCTOR_HELP
@@ -46,3 +47,4 @@ app.command(help=BENCH_HELP)(bench)
 app.command(help=DOCTOR_HELP)(doctor)
 app.add_typer(optimize_app, name="optimize")
 app.add_typer(models_app, name="models")
+app.add_typer(keys_app, name="keys")

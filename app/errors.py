@@ -6,7 +6,13 @@
   + JobsFull: too many jobs are kept
   + JobNotFound: no such job, or it has expired
   + ModelNotFound: another model than the one that is served
-  + ServiceUnavailable: the service is loading, draining or stopping
+  + MissingKey, UnknownKey: nobody that we know asks
+  + ScopeMissing, AdminClosed: we know who asks, and they may not
+  + RetryLater: not now; says after how many seconds it may work
+    - ServiceUnavailable: the service is loading, draining or stopping
+    - Overloaded: as many requests wait as may
+    - RateLimited: the key has used up what it may use in a minute
+  + StateConflict: an operator asks for what the service's state does not allow
   + ClientDisconnected: nobody is left to answer
   + ListFailed: no text of a list could be answered
 
@@ -75,12 +81,44 @@ class ModelNotFound(AppError):
         super().__init__(f"There is no model {given!r} here; this server runs {served!r}.")
 
 
-class ServiceUnavailable(AppError):
-    """The service cannot take or finish this request now; another replica may."""
+class MissingKey(AppError):
+    """The request brings no API key."""
+
+
+class UnknownKey(AppError):
+    """The key it brings is not one of ours, or not any more."""
+
+
+class ScopeMissing(AppError):
+    """The key lacks the scope that this path needs."""
+
+
+class AdminClosed(AppError):
+    """No API key is set, so nobody can be told from an operator."""
+
+
+class RetryLater(AppError):
+    """Not now; `retry_after_seconds` from now it may work."""
 
     def __init__(self, message: str, retry_after_seconds: int = 5) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+class ServiceUnavailable(RetryLater):
+    """The service cannot take or finish this request now; another replica may."""
+
+
+class Overloaded(RetryLater):
+    """The engine's queue is full."""
+
+
+class RateLimited(RetryLater):
+    """The key has used up its requests or tokens of this minute."""
+
+
+class StateConflict(AppError):
+    """The service is not in the state that this would change."""
 
 
 class ClientDisconnected(AppError):
@@ -163,9 +201,15 @@ class _Row:
 
 _INVALID, _MISSING = "invalid_request_error", "not_found_error"
 _OVERLOADED, _UNAVAILABLE, _SERVER = "overloaded_error", "unavailable_error", "server_error"
+_UNKNOWN, _FORBIDDEN, _LIMITED = "authentication_error", "permission_error", "rate_limit_error"
+_CONFLICT = "conflict_error"
 _SOON = {"Retry-After": "1"}
 _LATER = {"Retry-After": "5"}
 _NEVER = {"x-should-retry": "false"}  # the same request would most likely fail again
+_CHALLENGE = "WWW-Authenticate"  # how to ask properly, as RFC 6750 writes it
+_NO_KEY = {_CHALLENGE: 'Bearer realm="beamline"'}
+_BAD_KEY = {_CHALLENGE: 'Bearer realm="beamline", error="invalid_token"'}
+_BAD_SCOPE = {_CHALLENGE: 'Bearer realm="beamline", error="insufficient_scope"'}
 
 _TABLE: Mapping[type[Exception], _Row] = {
     InvalidRequest: _Row(422, _INVALID, "invalid_value"),
@@ -173,14 +217,21 @@ _TABLE: Mapping[type[Exception], _Row] = {
     RequestTooLarge: _Row(422, _INVALID, "request_too_large"),
     RequestRefused: _Row(422, _INVALID, "request_refused"),
     ConstraintNotMet: _Row(422, _INVALID, "constraint_not_met"),
+    MissingKey: _Row(401, _UNKNOWN, "missing_api_key", headers=_NO_KEY),
+    UnknownKey: _Row(401, _UNKNOWN, "invalid_api_key", headers=_BAD_KEY),
+    ScopeMissing: _Row(403, _FORBIDDEN, "insufficient_scope", headers=_BAD_SCOPE),
+    AdminClosed: _Row(403, _FORBIDDEN, "admin_closed"),
     JobNotFound: _Row(404, _MISSING, "job_not_found"),
     ModelNotFound: _Row(404, _INVALID, "model_not_found"),
+    StateConflict: _Row(409, _CONFLICT, "state_conflict"),
+    RateLimited: _Row(429, _LIMITED, "rate_limit_exceeded"),
     ClientDisconnected: _Row(499, _INVALID, "client_disconnected"),
     TextQueueFull: _Row(503, _OVERLOADED, "text_queue_full", headers=_SOON),
     QueueFull: _Row(
         503, _OVERLOADED, "queue_full", "Too many requests are waiting; try again.", _SOON
     ),
     QueueTimedOut: _Row(503, _OVERLOADED, "queue_timeout", headers=_SOON),
+    Overloaded: _Row(503, _OVERLOADED, "queue_full"),
     JobsFull: _Row(503, _OVERLOADED, "jobs_full", headers=_LATER),
     ServiceUnavailable: _Row(503, _UNAVAILABLE, "service_unavailable"),
     EngineClosed: _Row(
@@ -224,7 +275,7 @@ def describe(error: Exception) -> ErrorReply:
         param=_param_of(error),
     )
     headers = dict(row.headers)
-    if isinstance(error, ServiceUnavailable):
+    if isinstance(error, RetryLater):
         headers["Retry-After"] = str(error.retry_after_seconds)
     return ErrorReply(status=row.status, problems=(problem,), headers=headers)
 
@@ -236,16 +287,23 @@ def install_error_handlers(app: FastAPI, dialects: Sequence[Dialect] = ()) -> No
     """
 
     async def handle(request: Request, error: Exception) -> Response:
-        path = request.scope["path"]
-        spoken = next((dialect for dialect in dialects if dialect.covers(path)), None)
-        reply = describe(error)
-        if (record := current_request()) is not None:
-            record.error = reply.code
-        return (reply if spoken is None else spoken.translate(reply)).as_response()
+        return answer_error(error, request.scope["path"], dialects)
 
     for kind in (RequestValidationError, HTTPException, AppError, EngineError, InvalidParameter):
         app.add_exception_handler(kind, handle)
     app.add_exception_handler(Exception, handle)
+
+
+def answer_error(error: Exception, path: str, dialects: Sequence[Dialect]) -> Response:
+    """The response to a request for this path that failed so.
+
+    Handlers use it, and middleware, which no handler surrounds.
+    """
+    spoken = next((dialect for dialect in dialects if dialect.covers(path)), None)
+    reply = describe(error)
+    if (record := current_request()) is not None:
+        record.error = reply.code
+    return (reply if spoken is None else spoken.translate(reply)).as_response()
 
 
 def _describe_validation(error: RequestValidationError) -> ErrorReply:

@@ -15,12 +15,14 @@ from functools import partial
 
 from fastapi import FastAPI
 
+from app.access.gate import build_gate
 from app.engine_metrics import ServiceCollector
 from app.generation.cache import ResponseCache
 from app.generation.event_router import EventRouter
 from app.generation.generator import TextGenerator
 from app.generation.jobs import JobStore
 from app.generation.preparation import ModelIdentity
+from app.generation.request_limits import RequestLimits
 from app.generation.urgency import UrgencyRules
 from app.loading import LoadedModel, LoadModel, load_model
 from app.metrics import Metrics
@@ -47,11 +49,16 @@ def build_services(settings: Settings) -> Services:
     """The parts of a service that need no model.
 
     Raises:
+        KeyFileError: the file with the API keys is unusable.
         TracingUnavailable: traces are wanted, and what sends them is not installed.
     """
+    metrics = Metrics()
+    gate = build_gate(settings, metrics, time.monotonic)
+    gate.load()
     services = Services(
         settings=settings,
-        metrics=Metrics(),
+        metrics=metrics,
+        gate=gate,
         executor=TextExecutor(
             num_threads=settings.text_threads, max_pending=settings.max_pending_texts
         ),
@@ -156,6 +163,7 @@ def _wire(services: Services, loaded: LoadedModel, grammars: GrammarCompiler) ->
             runtime=f"{served.runtime} {served.device} {served.dtype} {served.weights}",
         ),
         grammars=grammars,
+        request_limits=_request_limits(settings),
         eos_token_ids=loaded.eos_token_ids,
         clock=services.clock,
         default_guesses=settings.default_guesses,
@@ -170,6 +178,16 @@ def _wire(services: Services, loaded: LoadedModel, grammars: GrammarCompiler) ->
         max_jobs=settings.max_jobs, ttl_seconds=settings.job_ttl_seconds, clock=services.clock
     )
     worker.start()
+
+
+def _request_limits(settings: Settings) -> RequestLimits:
+    return RequestLimits(
+        max_prompt_tokens=settings.max_prompt_tokens,
+        max_new_tokens=settings.max_new_tokens,
+        max_sequences=settings.max_sequences,
+        max_texts=settings.max_texts,
+        max_stops=settings.max_stops,
+    )
 
 
 def _deliver_on_loop(
@@ -209,6 +227,7 @@ async def _close(services: Services, loading: asyncio.Task[None]) -> None:
         with suppress(TimeoutError):  # a collector that does not answer must not hold up the end
             async with asyncio.timeout(CLOSE_SECONDS):
                 await run_in_thread(observer.close, name="observer-closer")
+    await services.gate.close()
 
 
 async def _close_worker(services: Services, worker: EngineWorker) -> None:

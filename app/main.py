@@ -13,25 +13,32 @@ from typing import Any
 
 from fastapi import FastAPI
 from pydantic.json_schema import JsonSchemaValue
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
+from app.access.limiter import STANDING_HEADERS
 from app.bodies.decision_bodies import DecisionRequest
 from app.bodies.request_models import StrategyUnion
 from app.bodies.score_bodies import ScoreRequest
 from app.bodies.watermark_bodies import DetectRequest
 from app.errors import install_error_handlers
+from app.http.authentication import Authentication
 from app.http.middleware import BodyLimit, RequestContext
 from app.http.openapi import restore_bounds
+from app.http.security_schemes import describe_access
 from app.lifespan import build_lifespan, build_services
 from app.loading import LoadModel, load_model
 from app.openai import routes as openai_routes
 from app.openai.errors import DIALECT, RESPONSE_DIALECT
 from app.process.progress import ProgressCallback, build_log_progress
-from app.routes import generate, health, jobs, judge, metrics
+from app.routes import admin, generate, health, jobs, judge, metrics
 from app.settings import Settings, load_settings
 from app.state import Services
 from decoding.registry import load_strategies
 
+DIALECTS = (RESPONSE_DIALECT, DIALECT)  # APIs that write errors in a way of their own
+# What pages of other origins may read of an answer besides its body.
+EXPOSED_HEADERS = ("X-Request-Id", "X-Cache", "Retry-After", *STANDING_HEADERS)
 DESCRIPTION = "Text from causal language models; every decoding strategy in one continuous batch."
 
 
@@ -42,6 +49,8 @@ class Service(FastAPI):
         """The OpenAPI document."""
         document = super().openapi()  # the same one each time
         restore_bounds(document, self._body_schemas)
+        services: Services = self.state.services
+        describe_access(document, services.gate)
         return document
 
     def build_middleware_stack(self) -> ASGIApp:
@@ -77,6 +86,7 @@ def create_app(
 
     Raises:
         SettingsError: the environment holds unusable settings.
+        KeyFileError: the file with the API keys is unusable.
         InvalidStrategy: an installed plugin is not a decoding strategy.
     """
     settings = load_settings() if settings is None else settings
@@ -88,10 +98,25 @@ def create_app(
         lifespan=build_lifespan(services, progress or build_log_progress(), load),
     )
     app.state.services = services
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    install_error_handlers(app, [RESPONSE_DIALECT, DIALECT])
+    _add_middleware(app, services)
+    install_error_handlers(app, DIALECTS)
     _add_routes(app)
     return app
+
+
+def _add_middleware(app: FastAPI, services: Services) -> None:
+    """From the routes outwards."""
+    settings = services.settings
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(Authentication, services=services, dialects=DIALECTS)
+    if settings.cors_origins:  # before the door: a browser's preflight brings no key
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=EXPOSED_HEADERS,
+        )
 
 
 def _add_routes(app: FastAPI) -> None:
@@ -102,3 +127,4 @@ def _add_routes(app: FastAPI) -> None:
     app.include_router(openai_routes.build_router(strategies))
     app.include_router(health.build_router())
     app.include_router(metrics.build_router())
+    app.include_router(admin.build_router())

@@ -3,7 +3,8 @@
 The middleware and the text generator call it; `GET /metrics` renders its registry. The engine
 counts for itself and is read when scraped (`app/engine_metrics.py`). Nothing is global: each
 `Metrics` has its own registry, so two services in one process never mix. Label values come from
-fixed sets only (route templates, known methods, strategy names), so clients cannot add series.
+fixed sets only (route templates, known methods, strategy names, names of API keys), so clients
+cannot add series.
 """
 
 from prometheus_client import (
@@ -98,6 +99,16 @@ class Metrics:
             "requests_rejected", "Requests refused before generation, by why.", ("reason",)
         )
 
+        self._key_requests = self._counter(
+            "api_key_requests", "HTTP requests answered, by API key.", ("key", "status")
+        )
+        self._key_tokens = self._counter(
+            "api_key_tokens", "Prompt and generated tokens, by API key.", ("key",)
+        )
+        self._rate_limited = self._counter(
+            "api_key_rate_limited", "Requests over a limit of their key.", ("key", "unit")
+        )
+
     def request_started(self) -> None:
         """An HTTP request arrived; `request_ended` must follow, whatever happens."""
         self._in_flight.inc()
@@ -143,6 +154,18 @@ class Metrics:
     def rejected(self, reason: str) -> None:
         """A request was refused; `reason` is an error code of `app/errors.py`."""
         self._rejected.labels(reason).inc()
+
+    def key_request(self, key: str, status: int) -> None:
+        """A request with this key was answered. `key` is its name: operators choose those."""
+        self._key_requests.labels(key, str(status)).inc()
+
+    def key_tokens(self, key: str, num_tokens: int) -> None:
+        """A text of this key took so many tokens."""
+        self._key_tokens.labels(key).inc(num_tokens)
+
+    def rate_limited(self, *, key: str, unit: str) -> None:
+        """A key had used up its "requests" or "tokens"."""
+        self._rate_limited.labels(key, unit).inc()
 
     def tokens(self, prompt: int, generated: int) -> None:
         """A generation took `prompt` tokens in and gave `generated` tokens out."""

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import platformdirs
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.cores import usable_cores
 from engine.config import EngineConfig
@@ -33,6 +33,16 @@ Seconds = Annotated[float, Field(ge=0.0, le=86_400.0, allow_inf_nan=False)]
 LimitSeconds = Annotated[float, Field(gt=0.0, le=86_400.0, allow_inf_nan=False)]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
+PerMinute = Annotated[int, Field(ge=1, le=1_000_000_000)]
+# Written with commas in between, on the command line as in the environment.
+Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
+Origins = Annotated[tuple[str, ...], NoDecode]
+
+ORIGIN = re.compile(r"https?://[^/\s]+|\*")
+KEY = re.compile(r"[!-+\--~]{16,256}")  # visible ASCII without commas
+TLS_FILES = ("tls_cert", "tls_key", "tls_client_ca")
+# What other users of the machine must not see in a list of processes.
+ENVIRONMENT_ONLY = frozenset({"api_keys", "admin_api_keys", "tls_key_password"})
 
 
 def default_threads() -> int:
@@ -112,6 +122,18 @@ class Settings(BaseSettings):
     stall_seconds: LimitSeconds = Field(
         default=120.0, description="Without a sign of the engine for so long, liveness fails."
     )
+    cors_origins: Origins = Field(
+        default=(),
+        description="Origins whose web pages may call the API, with commas in between; * for all.",
+    )
+    tls_cert: Path | None = Field(
+        default=None, description="Certificate chain, as PEM; the service then speaks HTTPS."
+    )
+    tls_key: Path | None = Field(default=None, description="Its private key, as PEM.")
+    tls_key_password: SecretStr | None = Field(default=None, description="What that is under.")
+    tls_client_ca: Path | None = Field(
+        default=None, description="Only clients with a certificate of this authority may connect."
+    )
     log_level: LogLevel = Field(default="info", description="Least important line to log.")
     log_format: LogFormat = Field(default="text", description="text, or json: an object a line.")
     access_log: bool = Field(default=True, description="Log a line for each request.")
@@ -128,6 +150,44 @@ class Settings(BaseSettings):
     sse_keep_alive_seconds: Annotated[float, Field(gt=0.0, le=3600.0)] = Field(
         default=15.0,
         description="Silence in a stream after which a comment is sent, against proxies' timeouts.",
+    )
+
+    keys_file: Path | None = Field(
+        default=None, description="API keys, as `beamline keys` writes them; nobody else may ask."
+    )
+    api_keys: Secrets = Field(
+        default=(), description="API keys that may generate, with commas in between."
+    )
+    admin_api_keys: Secrets = Field(
+        default=(), description="The same, for keys that may do everything."
+    )
+    requests_per_minute: PerMinute | None = Field(
+        default=None, description="Requests of a key in a minute, if it has no limit of its own."
+    )
+    tokens_per_minute: PerMinute | None = Field(
+        default=None,
+        description="The same for tokens, those of prompts included; by default there is no limit.",
+    )
+    rate_limit_redis: str | None = Field(
+        default=None, description="URL of a Redis in which replicas count together."
+    )
+    public_metrics: bool = Field(default=False, description="GET /metrics needs no key.")
+
+    max_prompt_tokens: Count | None = Field(
+        default=None, description="Tokens of a prompt; by default the model's context."
+    )
+    max_new_tokens: Count | None = Field(
+        default=None, description="New tokens of a text; by default the model's context."
+    )
+    max_sequences: Count | None = Field(
+        default=None,
+        description="Beams or samples of a text at once; by default as many as a step computes.",
+    )
+    max_texts: Annotated[int, Field(ge=1, le=128)] = Field(
+        default=128, description="Texts in one request."
+    )
+    max_stops: Annotated[int, Field(ge=0, le=16)] = Field(
+        default=16, description="Stop strings of a text."
     )
 
     max_rows: Count = Field(default=64, description="Sequences in one step.")
@@ -189,7 +249,38 @@ class Settings(BaseSettings):
         default=512, description="Texts that may wait for a thread; more are refused with a 503."
     )
 
-    @field_validator("cache_folder", "calibration")
+    @field_validator("api_keys", "admin_api_keys", "cors_origins", mode="before")
+    @classmethod
+    def _split(cls, given: object) -> object:
+        if not isinstance(given, str):
+            return given
+        return tuple(part.strip() for part in given.split(",") if part.strip())
+
+    @field_validator("api_keys", "admin_api_keys")
+    @classmethod
+    def _check_keys(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if not all(KEY.fullmatch(key.get_secret_value()) for key in keys):
+            raise ValueError(
+                "a key has 16 to 256 visible ASCII characters; "
+                "`python -c 'import secrets; print(secrets.token_urlsafe(32))'` makes a good one"
+            )
+        return keys
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(ORIGIN.fullmatch(origin) for origin in origins):
+            raise ValueError("an origin is like https://example.org, without a path, or *")
+        return origins
+
+    @field_validator("rate_limit_redis")
+    @classmethod
+    def _check_redis(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("redis://", "rediss://")):
+            raise ValueError("should be like redis://host:6379/0, or rediss:// for TLS")
+        return url
+
+    @field_validator("cache_folder", "calibration", "keys_file", *TLS_FILES)
     @classmethod
     def _expand_user(cls, path: Path | None) -> Path | None:
         return None if path is None else path.expanduser()
@@ -240,6 +331,30 @@ class Settings(BaseSettings):
                 f"timeout_seconds ({default:g}) must not exceed max_timeout_seconds ({longest:g})"
             )
         return self
+
+    @model_validator(mode="after")
+    def _limits_have_keys(self) -> Self:
+        limits = ("requests_per_minute", "tokens_per_minute", "rate_limit_redis")
+        given = [name for name in limits if getattr(self, name) is not None]
+        if given and not self.has_keys:
+            raise ValueError(
+                f"{given[0]} counts by API key, and there are none: set keys_file or api_keys"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        if self.tls_cert is None:
+            rest = ("tls_key", "tls_key_password", "tls_client_ca")
+            given = [name for name in rest if getattr(self, name) is not None]
+            if given:
+                raise ValueError(f"{given[0]} has no effect without tls_cert")
+        return self
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether requests need an API key; so it is also with a file that holds none yet."""
+        return bool(self.keys_file or self.api_keys or self.admin_api_keys)
 
     @property
     def engine_config(self) -> EngineConfig:
@@ -333,6 +448,10 @@ def _describe(error: ValidationError) -> str:
 def _describe_one(field: str, message: str, mistake: ErrorDetails) -> str:
     if not field:
         return message.removeprefix("Value error, ")
+    variable = ENVIRONMENT_PREFIX + field.upper()
+    message = message.removeprefix("Value error, ")
+    if field.partition(".")[0] in ENVIRONMENT_ONLY:  # a secret, which no log may hold
+        return f"{variable}: {message}"
     option = field.replace("_", "-")
     given = repr(mistake["input"])[:80]
-    return f"--{option} ({ENVIRONMENT_PREFIX}{field.upper()}): {message}; it is {given}"
+    return f"--{option} ({variable}): {message}; it is {given}"

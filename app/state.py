@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from app.access.gate import Gate
 from app.generation.cache import ResponseCache
 from app.generation.generator import TextGenerator
 from app.generation.jobs import JobStore
@@ -49,6 +50,7 @@ class Services:
     settings: Settings
     metrics: Metrics
     executor: TextExecutor
+    gate: Gate
     clock: Callable[[], float]  # monotonic, in seconds
     started_at: float  # on that clock
     observers: Sequence[RequestObserver] = ()  # who tell of requests: logs, traces
@@ -61,6 +63,7 @@ class Services:
     generator: TextGenerator | None = None
     cache: ResponseCache | None = None
     jobs: JobStore | None = None
+    may_resume: bool = False  # whether DRAINING can be undone: an operator asked for it
     has_stuck_thread: bool = False  # closing gave up on a thread that would not end
 
     def become_ready(self) -> None:
@@ -68,10 +71,16 @@ class Services:
         if self.status is ServiceStatus.LOADING:
             self.status, self.status_reason, self.was_ready = ServiceStatus.READY, "", True
 
-    def become_draining(self, reason: str) -> None:
+    def become_draining(self, reason: str, *, may_resume: bool = False) -> None:
         """No new requests from here on; those that run may finish."""
         if self.status is not ServiceStatus.FAILED:
             self.status, self.status_reason = ServiceStatus.DRAINING, reason
+            self.may_resume = may_resume
+
+    def resume(self) -> None:
+        """Take requests again after a drain that may be undone."""
+        if self.status is ServiceStatus.DRAINING and self.may_resume:
+            self.status, self.status_reason, self.may_resume = ServiceStatus.READY, "", False
 
     def become_failed(self, error: BaseException) -> None:
         """The service cannot serve, now or later; liveness says so from here on."""

@@ -61,7 +61,7 @@ class EngineWorker:
         with self._changed:
             if self._is_closing or not self._thread.is_alive():
                 raise EngineClosed("the engine is not running")
-            num_waiting = len(self._inbox) + self._engine.num_waiting
+            num_waiting = self.num_waiting
             if num_waiting >= self._max_waiting_requests:
                 raise QueueFull(f"{num_waiting} requests are waiting already")
             self._inbox.append((request, self._engine.now))
@@ -80,6 +80,11 @@ class EngineWorker:
             self._changed.notify()
         if self._thread.is_alive():
             self._thread.join()
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests that wait for the engine now. Any thread may read it."""
+        return len(self._inbox) + self._engine.num_waiting
 
     @property
     def stats(self) -> EngineStats:

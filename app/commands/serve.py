@@ -8,11 +8,14 @@ from contextlib import closing
 
 import typer
 
+from app.access.key_file import KeyFileError, read_key_file
 from app.commands.failure import USAGE, failure
 from app.commands.setting_options import PANELS, Given, takes_settings
 from app.process.listener import CannotListen, open_socket
 from app.process.logs import configure_logging
+from app.process.tls import TlsError, build_tls_context
 from app.settings import (
+    ENVIRONMENT_ONLY,
     ENVIRONMENT_PREFIX,
     Settings,
     SettingsError,
@@ -42,6 +45,8 @@ Then ask it:
 
 Every route is described at /docs. Each option can be set in the environment
 as well: --max-rows is {ENVIRONMENT_PREFIX}MAX_ROWS. The option wins over the environment.
+Secrets have no option, since everybody on a machine can see those:
+{", ".join(sorted(ENVIRONMENT_PREFIX + name.upper() for name in ENVIRONMENT_ONLY))}.
 """
 
 
@@ -55,13 +60,17 @@ def serve(*, given: Given) -> None:
     configure_logging(level=settings.log_level, log_format=settings.log_format)
     try:
         exit_code = _check_and_serve(settings)
-    except (CannotListen, ModelError, InvalidStrategy, TracingUnavailable) as error:
+    except (
+        *(CannotListen, KeyFileError, TlsError),
+        *(ModelError, InvalidStrategy, TracingUnavailable),
+    ) as error:
         raise failure(str(error)) from None
     raise typer.Exit(exit_code)
 
 
 def _check_and_serve(settings: Settings) -> int:
     with closing(open_socket(settings.host, settings.port)) as listener:
+        _check_access(settings)
         # Here and not above, as it imports transformers, which takes a second.
         from app.runtime_choice import check_runtime  # noqa: PLC0415
         from optimize.check import check_model  # noqa: PLC0415
@@ -78,3 +87,10 @@ def _check_and_serve(settings: Settings) -> int:
         from app.commands.serving import serve_until_stopped  # noqa: PLC0415
 
         return serve_until_stopped(settings, listener)
+
+
+def _check_access(settings: Settings) -> None:
+    """Make sure that keys and certificates can be read: a start should not get further first."""
+    build_tls_context(settings)
+    if settings.keys_file is not None:
+        read_key_file(settings.keys_file)

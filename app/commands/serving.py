@@ -35,7 +35,7 @@ def serve_until_stopped(settings: Settings, listener: socket.socket) -> int:
         progress = display.enter_context(shown_progress(console))
         app = create_app(settings, progress=progress)
         services: Services = app.state.services
-        url = url_of(listener)
+        url = url_of(listener, is_tls=settings.tls_cert is not None)
 
         def on_settled() -> None:
             display.close()

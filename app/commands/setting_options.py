@@ -23,6 +23,14 @@ PANELS: Mapping[str, tuple[str, ...]] = {
     "Server": (
         *("host", "port", "max_body_bytes", "grace_seconds", "stall_seconds"),
         *("log_level", "log_format", "access_log", "log_prompts", "otlp_endpoint"),
+        *("cors_origins", "tls_cert", "tls_key", "tls_client_ca"),
+    ),
+    "Access": (
+        *("keys_file", "requests_per_minute", "tokens_per_minute"),
+        *("rate_limit_redis", "public_metrics"),
+    ),
+    "Requests": (
+        *("max_prompt_tokens", "max_new_tokens", "max_sequences", "max_texts", "max_stops"),
     ),
     "Engine": (
         *("max_rows", "max_step_tokens", "max_waiting_requests", "threads"),
@@ -82,6 +90,9 @@ def _option(name: str, field: FieldInfo, panel: str) -> inspect.Parameter:
         flag += flag.replace("--", "/--no-", 1)
     elif default not in (None, False):
         shown = f" Default: {default}."
+    annotated = field.annotation
+    if isinstance(default, tuple):  # written with commas in between
+        annotated, shown = str, ""
     option = typer.Option(
         *([flag] if isinstance(default, bool) else []),
         help=f"{field.description}{shown}",
@@ -89,7 +100,7 @@ def _option(name: str, field: FieldInfo, panel: str) -> inspect.Parameter:
         show_default=False,
     )
     # Made at run time, which type checkers cannot follow.
-    annotation = Annotated[Optional[field.annotation], option]  # type: ignore[name-defined]  # noqa: UP045
+    annotation = Annotated[Optional[annotated], option]  # type: ignore[valid-type]  # noqa: UP045
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
     )

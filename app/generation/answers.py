@@ -94,6 +94,9 @@ async def begin(
         AppError, EngineError: the only text, or the last hope of a list, was refused.
     """
     items: list[Subscription | Failure] = []
+    if is_list:
+        field = requests[0].prompt_field.partition(".")[0]
+        generator.request_limits.check_texts(len(requests), param=field)
     pending = PendingAnswer(generator, items, is_list=is_list)
     with ExitStack() as unwinding:
         unwinding.callback(pending.close)

@@ -58,6 +58,11 @@ class ResponseCache:
         while len(self._entries) > self._max_entries or self._num_bytes > self._max_bytes:
             self._drop(next(iter(self._entries)))
 
+    def clear(self) -> None:
+        """Forget all answers."""
+        self._entries.clear()
+        self._num_bytes = 0
+
     def _drop(self, key: CacheKey) -> None:
         entry = self._entries.pop(key, None)
         if entry is not None:

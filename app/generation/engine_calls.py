@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
+from app.access.meter import Meter
+from app.generation.engine_queue import EngineQueue
 from app.generation.event_router import EventRouter
 from app.telemetry.record import unique_id
 from engine.messages import Event, GenerationRequest, RequestFailed, RequestFinished
@@ -17,17 +19,26 @@ from engine.worker import EngineWorker
 class EngineCalls:
     """Asks one engine. Used on the event loop only."""
 
-    def __init__(self, worker: EngineWorker, router: EventRouter) -> None:
+    def __init__(self, worker: EngineWorker, router: EventRouter, queue: EngineQueue) -> None:
         self._worker = worker
         self._router = router
+        self._queue = queue
         self.num_open = 0  # callers that wait
 
-    async def ask_all(self, requests: Sequence[GenerationRequest]) -> list[RequestFinished]:
+    async def ask_all(
+        self, requests: Sequence[GenerationRequest], meter: Meter | None
+    ) -> list[RequestFinished]:
         """The answers, in order of the requests; the ids of these do not matter.
 
         Raises:
-            EngineError: one of them failed or could not be submitted; the others are given up.
+            EngineError, Overloaded: one of them failed or could not be submitted; the others are
+                given up.
+            InvalidRequest, RateLimited: the key behind `meter` may not use so many tokens.
         """
+        num_tokens = sum(len(request.prompt_ids) for request in requests)
+        if meter is not None:
+            reservation = await meter.reserve(num_tokens, param=None)
+            reservation.settle(num_tokens)  # nothing is generated: it is known in advance
         tasks = [asyncio.create_task(self._ask(request)) for request in requests]
         self.num_open += 1
         try:
@@ -42,8 +53,11 @@ class EngineCalls:
         listener = _Listener(asyncio.get_running_loop().create_future())
         self._router.register(request_id, listener)
         try:
-            self._worker.submit(replace(request, request_id=request_id))
-            return await listener.ended
+            self._queue.submit(replace(request, request_id=request_id))
+            try:
+                return await listener.ended
+            finally:
+                self._queue.note_end()
         except asyncio.CancelledError:
             self._worker.cancel(request_id)
             raise

@@ -59,6 +59,20 @@ class Flight:
         """Whether nothing will change any more."""
         return self.completed is not None or self.error is not None
 
+    @property
+    def num_tokens(self) -> int:
+        """Tokens taken so far, those of the prompt included.
+
+        Rows that show nothing of themselves, such as beams that lost, count as the longest that
+        does: they were computed beside it.
+        """
+        lengths: dict[int, int] = {}
+        for chunk in self.chunks:
+            lengths[chunk.index] = lengths.get(chunk.index, 0) + len(chunk.token_ids)
+        num_hidden = max(0, self.prepared.num_rows - len(lengths))
+        longest = max(lengths.values(), default=0)
+        return self.prepared.num_prompt_tokens + sum(lengths.values()) + num_hidden * longest
+
     def receive(self, event: Event) -> None:
         """Take an event of the engine."""
         match event:

@@ -7,21 +7,25 @@ tokenising, which the text executor does.
 
 import secrets
 from collections.abc import Callable
-from dataclasses import replace
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from app.access.meter import Meter, Reservation
 from app.errors import AppError, ServiceUnavailable, describe
 from app.generation.adjustments import AdjustmentTranslator
 from app.generation.cache import ResponseCache
 from app.generation.call_grammars import CallGrammars
 from app.generation.engine_calls import EngineCalls
+from app.generation.engine_queue import EngineQueue
 from app.generation.event_router import EventRouter
 from app.generation.flight import CacheOutcome, Flight, Subscription
 from app.generation.judge import Judge
 from app.generation.preparation import CacheKey, ModelIdentity, PreparedRequest, Preparer
 from app.generation.presentation import Presenter
 from app.generation.recording import record_of
+from app.generation.request_limits import RequestLimits
 from app.generation.urgency import NO_RULES, UrgencyRules
 from app.metrics import Metrics
 from app.telemetry.record import RequestRecord, current_request, unique_id
@@ -46,6 +50,15 @@ def draw_seed() -> int:
     return secrets.randbelow(SEED_LIMIT)
 
 
+@dataclass(slots=True, kw_only=True)
+class _Traffic:
+    """What goes on now, whoever asked for it. Written by the generators that share it."""
+
+    num_starting: int = 0
+    num_open: int = 0
+    aborted: str | None = None  # why nothing may start any more
+
+
 class TextGenerator:
     """Runs text requests on one engine. Written to on the event loop only."""
 
@@ -60,6 +73,7 @@ class TextGenerator:
         metrics: Metrics,
         model: ModelIdentity,
         grammars: GrammarCompiler,
+        request_limits: RequestLimits,
         eos_token_ids: frozenset[int],
         clock: Callable[[], float],
         default_guesses: int = 0,
@@ -81,12 +95,15 @@ class TextGenerator:
             translator=AdjustmentTranslator(self._codec, limits.vocab_size),
             calls=CallGrammars(self._codec, grammars),
             default_guesses=default_guesses,
+            request_limits=request_limits,
         )
+        self.request_limits = request_limits
+        self._queue = EngineQueue(worker, clock)
         self.judge = Judge(
             codec=self._codec,
             preparer=self._preparer,
             executor=executor,
-            calls=EngineCalls(worker, router),
+            calls=EngineCalls(worker, router, self._queue),
         )
         self._clock = clock
         self._urgency_rules = urgency_rules
@@ -99,14 +116,21 @@ class TextGenerator:
         self._draw_seed = draw_seed
         self._flights: dict[str, Flight] = {}  # by request id, oldest first
         self._shared: dict[_SharedKey, Flight] = {}  # those that others may join
-        self._num_starting = 0
-        self._num_open = 0
-        self._aborted: str | None = None
+        self._traffic = _Traffic()
+        self._meter: Meter | None = None  # of the key that asks; None: nobody counts
 
     @property
     def num_in_flight(self) -> int:
         """Requests that are being tokenised, generated, judged or read out."""
-        return self._num_starting + self._num_open + self.judge.calls.num_open
+        traffic = self._traffic
+        return traffic.num_starting + traffic.num_open + self.judge.calls.num_open
+
+    def billed_to(self, meter: Meter) -> "TextGenerator":
+        """This generator as one key sees it: its tokens count. All else is the same and shared."""
+        billed = copy(self)
+        billed._meter = meter
+        billed.judge = replace(self.judge, meter=meter)
+        return billed
 
     async def start(self, request: TextRequest) -> Subscription:
         """Begin to answer a request; once this returns, only the engine can still fail it.
@@ -116,33 +140,34 @@ class TextGenerator:
         Raises:
             InvalidRequest: it cannot be served; names the field.
             RequestTooLarge: it would not fit even in an empty engine.
-            TextQueueFull, QueueFull, ServiceUnavailable, EngineClosed: not now.
+            TextQueueFull, Overloaded, ServiceUnavailable, EngineClosed: not now.
+            RateLimited: not this key, and not in this minute.
         """
         received_at = self._clock()
-        self._num_starting += 1
+        self._traffic.num_starting += 1
         try:
             self._check_open()
             prepared = await self._prepare(self._hurried(request))
-            self._check_open()
-            flight, outcome = self._flight_for(prepared, received_at)
+            reservation = await self._reserve(prepared)
+            flight, outcome = self._admit(prepared, received_at, reservation)
         except (AppError, EngineError) as error:
             self._metrics.rejected(describe(error).code)
             raise
         finally:
-            self._num_starting -= 1
-        self._num_open += 1
+            self._traffic.num_starting -= 1
+        self._traffic.num_open += 1
         self._metrics.cache_lookup(outcome)
         return Subscription(
             prepared,
             flight,
             outcome=outcome,
             received_at=received_at,
-            on_close=partial(self._close_one, current_request()),
+            on_close=partial(self._close_one, current_request(), reservation),
         )
 
     def abort_all(self, reason: str) -> None:
         """End every request in flight with an error, and refuse those still to be submitted."""
-        self._aborted = reason
+        self._traffic.aborted = reason
         for flight in list(self._flights.values()):
             flight.fail(ServiceUnavailable(reason))
 
@@ -153,16 +178,44 @@ class TextGenerator:
         return await self._executor.run(partial(self._preparer.prepare, request))
 
     def _check_open(self) -> None:
-        if self._aborted is not None:
-            raise ServiceUnavailable(self._aborted)
+        if self._traffic.aborted is not None:
+            raise ServiceUnavailable(self._traffic.aborted)
 
     def _hurried(self, request: TextRequest) -> TextRequest:
         """The request with what this server makes of its time limits and priority."""
         urgency = self._urgency_rules.apply(request.urgency)
         return request if urgency == request.urgency else replace(request, urgency=urgency)
 
-    def _close_one(self, record: RequestRecord | None, subscription: Subscription) -> None:
-        self._num_open -= 1
+    async def _reserve(self, prepared: PreparedRequest) -> Reservation | None:
+        """Set tokens of the key aside, more than the answer can take."""
+        if self._meter is None:
+            return None
+        has_length = prepared.request.max_length is not None
+        return await self._meter.reserve(
+            prepared.max_num_tokens, param="max_length" if has_length else "max_new_tokens"
+        )
+
+    def _admit(
+        self, prepared: PreparedRequest, received_at: float, reservation: Reservation | None
+    ) -> tuple[Flight, CacheOutcome]:
+        try:
+            self._check_open()
+            return self._flight_for(prepared, received_at)
+        except Exception:
+            if reservation is not None:
+                reservation.settle(0)
+            raise
+
+    def _close_one(
+        self,
+        record: RequestRecord | None,
+        reservation: Reservation | None,
+        subscription: Subscription,
+    ) -> None:
+        self._traffic.num_open -= 1
+        if reservation is not None:  # what another request's generation gave costs nothing
+            is_own = subscription.outcome is not CacheOutcome.HIT
+            reservation.settle(subscription.flight.num_tokens if is_own else 0)
         if record is not None:
             model = self.presenter.model_name
             record.note(record_of(subscription, model=model, ended_at=self._clock()))
@@ -189,7 +242,7 @@ class TextGenerator:
         self._router.register(request_id, flight)
         self._flights[request_id] = flight
         try:
-            self._worker.submit(
+            self._queue.submit(
                 prepared.as_generation(
                     request_id=request_id,
                     seed=flight.seed,
@@ -197,7 +250,7 @@ class TextGenerator:
                     eos_token_ids=self._eos_token_ids,
                 )
             )
-        except EngineError:
+        except (AppError, EngineError):
             self._forget(request_id)
             raise
         return flight
@@ -218,6 +271,7 @@ class TextGenerator:
     def _land(self, request_id: str, flight: Flight) -> None:
         """A flight has ended: keep what it gave, count it, free what it held."""
         self._forget(request_id)
+        self._queue.note_end()
         key, shared_key = flight.prepared.cache_key, _shared_key(flight.prepared)
         if shared_key is not None and self._shared.get(shared_key) is flight:
             del self._shared[shared_key]

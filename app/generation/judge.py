@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from app.access.meter import Meter
 from app.errors import InvalidRequest
 from app.generation.engine_calls import EngineCalls
 from app.generation.preparation import Preparer
@@ -49,6 +50,7 @@ class Judge:
     preparer: Preparer
     executor: TextExecutor
     calls: EngineCalls
+    meter: Meter | None = None  # of the key that asks
 
     async def score(self, text: str, continuations: Sequence[str]) -> ScoredTexts:
         """How likely each continuation is after the text.
@@ -58,9 +60,10 @@ class Judge:
             EngineError: the engine could not take or finish it.
         """
         self.preparer.check_scoring("continuations")
+        self.preparer.request_limits.check_texts(len(continuations), param="continuations")
         prepare = partial(self._scoring_requests, text, continuations)
         num_prompt, requests = await self.executor.run(prepare)
-        finished = await self.calls.ask_all(requests)
+        finished = await self.calls.ask_all(requests, self.meter)
         return ScoredTexts(
             continuations=[each.prompt_scores for each in finished], num_prompt_tokens=num_prompt
         )
@@ -74,7 +77,7 @@ class Judge:
         """
         prepare = partial(self._decision_requests, state, questions)
         requests = await self.executor.run(prepare)
-        finished = await self.calls.ask_all(requests)
+        finished = await self.calls.ask_all(requests, self.meter)
         answers = [
             question.answer(_shares([sequence.logprobs[0] for sequence in each.sequences]))
             for question, each in zip(questions, finished, strict=True)

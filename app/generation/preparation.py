@@ -12,6 +12,7 @@ from importlib.metadata import version
 from app.errors import InvalidRequest
 from app.generation.adjustments import AdjustmentTranslator
 from app.generation.call_grammars import CallGrammars
+from app.generation.request_limits import RequestLimits
 from app.text.codec import TextCodec
 from app.text.grammar.spec import GrammarSpec
 from app.text.request import TextRequest, TokenPrompt
@@ -83,6 +84,22 @@ class PreparedRequest:
     num_speculative_tokens: int
     cache_key: CacheKey | None  # None: neither looked up nor stored
 
+    @property
+    def num_rows(self) -> int:
+        """Sequences that are computed; guided ones count twice."""
+        return self.request.strategy.num_rows * (1 if self.guidance is None else 2)
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """Tokens that are read before the first new one."""
+        negative = () if self.guidance is None else self.guidance.prompt_ids
+        return len(self.prompt_ids) + len(negative)
+
+    @property
+    def max_num_tokens(self) -> int:
+        """The most tokens that answering may take, those of all rows together."""
+        return self.num_prompt_tokens + self.num_rows * self.max_new_tokens
+
     def as_generation(
         self, *, request_id: str, seed: int, urgency: Urgency, eos_token_ids: frozenset[int]
     ) -> GenerationRequest:
@@ -118,6 +135,7 @@ class Preparer:
     model: ModelIdentity
     translator: AdjustmentTranslator
     calls: CallGrammars
+    request_limits: RequestLimits
     default_guesses: int = 0  # of the draft model at once, for requests that do not say
 
     def prepare(self, request: TextRequest) -> PreparedRequest:
@@ -127,6 +145,7 @@ class Preparer:
             InvalidRequest: it does not fit the model or the engine; names the field.
         """
         self._check_rows(request)
+        self.request_limits.check_stops(len(request.stop))
         if request.deterministic and not self.limits.is_deterministic:
             raise InvalidRequest(
                 "This server's runtime may round otherwise in another batch, so it cannot promise "
@@ -176,6 +195,9 @@ class Preparer:
         )
 
     def _check_rows(self, request: TextRequest) -> None:
+        self.request_limits.check_sequences(
+            request.strategy.num_rows, param=_rows_field(request.strategy)
+        )
         num_rows = self._num_rows(request)
         if num_rows > self.limits.max_rows:
             raise InvalidRequest(
@@ -208,6 +230,7 @@ class Preparer:
         if request.negative_prompt is not None:
             negative_ids = self.codec.encode(request.negative_prompt)
             self.check_vocabulary(negative_ids, "negative_prompt")
+            self.request_limits.check_prompt(len(negative_ids), param="negative_prompt")
             if len(negative_ids) + max_new_tokens > self.limits.context_length:
                 raise InvalidRequest(
                     f"{len(negative_ids)} tokens and {max_new_tokens} new ones exceed the model's "
@@ -230,6 +253,7 @@ class Preparer:
             InvalidRequest: naming `param`.
         """
         self.check_vocabulary(ids, param)
+        self.request_limits.check_prompt(len(ids), param=param)
         if len(ids) >= self.limits.context_length:
             raise InvalidRequest(
                 f"{len(ids)} tokens with the prompt exceed the model's context of "
@@ -296,6 +320,7 @@ class Preparer:
         if not ids and self.codec.bos_token_id is not None:
             ids = (self.codec.bos_token_id,)
         self.check_vocabulary(ids, request.prompt_field)
+        self.request_limits.check_prompt(len(ids), param=request.prompt_field)
         return text, ids
 
     def check_vocabulary(self, ids: Sequence[int], param: str) -> None:
@@ -323,8 +348,11 @@ class Preparer:
         limit = self.limits.context_length
         if request.max_length is not None:
             _check_max_length(request.max_length, num_prompt, limit)
-            return request.max_length - num_prompt
+            wanted = request.max_length - num_prompt
+            self.request_limits.check_new_tokens(wanted, param="max_length")
+            return wanted
         wanted = request.max_new_tokens or self._room(request, num_prompt)
+        self.request_limits.check_new_tokens(wanted, param="max_new_tokens")
         if num_prompt + wanted > limit:
             room = limit - num_prompt
             remedy = f"ask for at most {room} new tokens" if room > 0 else "shorten the prompt"
@@ -337,10 +365,11 @@ class Preparer:
         return wanted
 
     def _room(self, request: TextRequest, num_prompt: int) -> int:
-        """The most new tokens that context and cache can hold after the prompt; at least 1."""
+        """The most new tokens that there is room for after the prompt, and that are allowed."""
         limits = self.limits
         num_cached = limits.max_cached_tokens // self._num_rows(request) - limits.block_size
-        return max(1, min(limits.context_length, num_cached) - num_prompt)
+        room = max(1, min(limits.context_length, num_cached) - num_prompt)
+        return min(room, self.request_limits.max_new_tokens or room)
 
     def _key_of(
         self,

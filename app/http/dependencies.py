@@ -9,6 +9,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from app.access.meter import Meter
 from app.errors import ServiceUnavailable
 from app.generation.generator import TextGenerator
 from app.generation.jobs import JobStore
@@ -27,15 +28,16 @@ async def services_of(request: Request) -> Services:
 ServicesDep = Annotated[Services, Depends(services_of)]
 
 
-async def ready_generator(services: ServicesDep) -> TextGenerator:
-    """The text generator.
+async def ready_generator(services: ServicesDep, request: Request) -> TextGenerator:
+    """The text generator, as whoever sent this request may use it.
 
     Raises:
         ServiceUnavailable: the service is loading, draining or failed.
     """
     generator = services.generator
     if services.status is ServiceStatus.READY and generator is not None:
-        return generator
+        meter: Meter | None = getattr(request.state, "meter", None)
+        return generator if meter is None else generator.billed_to(meter)
     raise _refusal(services)
 
 

@@ -71,6 +71,8 @@ class RequestContext:
     def _count(self, record: RequestRecord, status: int) -> None:
         endpoint, metrics = record.endpoint or UNMATCHED, self._services.metrics
         metrics.request_ended(endpoint=endpoint, method=record.method, status=status)
+        if record.key_name is not None:
+            metrics.key_request(record.key_name, status)
         if endpoint not in QUIET_ENDPOINTS and record.ended_at is not None:
             seconds = record.ended_at - record.received_at
             metrics.request_timed(endpoint=endpoint, seconds=seconds)

@@ -10,6 +10,7 @@ import json
 import logging
 import sys
 import time
+from typing import get_args
 
 from app.settings import LogFormat, LogLevel
 from app.telemetry.record import current_request
@@ -60,9 +61,23 @@ def configure_logging(*, level: LogLevel, log_format: LogFormat) -> None:
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
+    set_log_level(level)
+
+
+def set_log_level(level: LogLevel) -> None:
+    """Log what is at least as important, save that some libraries speak from warnings on."""
+    root = logging.getLogger()
     root.setLevel(level.upper())
     for name in QUIET_LOGGERS:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+
+
+def current_log_level() -> LogLevel:
+    """The level that is set, or the one that a host's own level comes closest to."""
+    level = logging.getLogger().level
+    numbers = logging.getLevelNamesMapping()
+    names: tuple[LogLevel, ...] = get_args(LogLevel)  # from the least important on
+    return next((name for name in names if numbers[name.upper()] >= level), names[-1])
 
 
 def _escape_controls(text: str) -> str:

@@ -15,6 +15,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from app.process.tls import build_tls_context
 from app.state import Services, ServiceStatus
 
 FLUSH_SECONDS = 5  # for writing the last bytes of answers after the last generation ended
@@ -27,8 +28,14 @@ class DrainingServer(uvicorn.Server):
 
     def __init__(self, app: FastAPI, *, on_settled: Callable[[], None]) -> None:
         self._services: Services = app.state.services
+        context = build_tls_context(self._services.settings)
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, lifespan="on", server_header=False
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="on",
+            server_header=False,
+            ssl_context_factory=None if context is None else lambda *_: context,
         )
         super().__init__(config)
         self._on_settled = on_settled  # called once, when the model is loaded or cannot be

@@ -16,6 +16,7 @@ from app.generation.event_router import EventRouter
 from app.generation.generator import TextGenerator
 from app.generation.jobs import JobStore
 from app.generation.preparation import ModelIdentity
+from app.generation.request_limits import RequestLimits
 from app.generation.urgency import NO_RULES
 from app.main import create_app
 from app.settings import Settings
@@ -139,6 +140,13 @@ async def service(
             byte_level_tokenizer,
             vocab_size=len(byte_level_tokenizer),
             eos_token_ids=frozenset({byte_level_tokenizer.eos_token_id}),
+        ),
+        request_limits=RequestLimits(
+            max_prompt_tokens=settings.max_prompt_tokens,
+            max_new_tokens=settings.max_new_tokens,
+            max_sequences=settings.max_sequences,
+            max_texts=settings.max_texts,
+            max_stops=settings.max_stops,
         ),
         eos_token_ids=frozenset({byte_level_tokenizer.eos_token_id}),
         clock=parts.clock,

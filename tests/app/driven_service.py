@@ -101,9 +101,9 @@ class Service:
         )
 
     @asynccontextmanager
-    async def call(self, path, body):
+    async def call(self, path, body, *, secret=None):
         """A request whose client reads and hangs up when the test says so."""
-        call = OpenCall(self.app, path, body)
+        call = OpenCall(self.app, path, body, secret)
         try:
             yield call
         finally:
@@ -114,7 +114,8 @@ class Service:
 class OpenCall:
     """One ASGI request, driven by hand."""
 
-    def __init__(self, app, path, body):
+    def __init__(self, app, path, body, secret=None):
+        key = [] if secret is None else [(b"authorization", f"Bearer {secret}".encode())]
         self._body = json.dumps(body).encode()
         self._has_sent_body = False
         self._gone = asyncio.Event()
@@ -129,7 +130,7 @@ class OpenCall:
             "raw_path": path.encode(),
             "query_string": b"",
             "root_path": "",
-            "headers": [(b"content-type", b"application/json")],
+            "headers": [(b"content-type", b"application/json"), *key],
             "server": ("service", 80),
             "client": ("client", 1),
         }

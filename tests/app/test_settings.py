@@ -107,6 +107,39 @@ def test_bad_value_names_option_and_variable(monkeypatch, name, value, problem):
         load_settings()
 
 
+def test_lists_come_with_commas_in_between(monkeypatch):
+    monkeypatch.setenv("BEAMLINE_CORS_ORIGINS", "https://a.example, http://b:8080")
+    monkeypatch.setenv("BEAMLINE_API_KEYS", "first-key-of-ours,second-key-of-ours")
+    settings = load_settings()
+    assert settings.cors_origins == ("https://a.example", "http://b:8080")
+    secrets = [key.get_secret_value() for key in settings.api_keys]
+    assert secrets == ["first-key-of-ours", "second-key-of-ours"]
+
+
+def test_secrets_are_shown_nowhere(monkeypatch):
+    monkeypatch.setenv("BEAMLINE_API_KEYS", "first-key-of-ours")
+    assert "first-key" not in repr(load_settings())
+    monkeypatch.setenv("BEAMLINE_API_KEYS", "too-short")
+    with pytest.raises(SettingsError, match="BEAMLINE_API_KEYS: a key has 16") as caught:
+        load_settings()
+    assert "too-short" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"cors_origins": "https://a.example/path"}, "--cors-origins.*without a path"),
+        ({"rate_limit_redis": "localhost:6379"}, "--rate-limit-redis.*redis://host"),
+        ({"tokens_per_minute": 5}, "tokens_per_minute counts by API key, and there are none"),
+        ({"tls_key": "key.pem"}, "tls_key has no effect without tls_cert"),
+        ({"max_texts": 129}, "--max-texts"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(given, problem):
+    with pytest.raises(SettingsError, match=problem):
+        load_settings(given)
+
+
 def test_several_mistakes_are_told_together(monkeypatch):
     monkeypatch.setenv("BEAMLINE_PORT", "-1")
     monkeypatch.setenv("BEAMLINE_MAX_ROWS", "many")

@@ -118,7 +118,7 @@ class ServerProcess:
 
     def ready_url(self) -> str:
         """Where it listens, once it says that it is ready."""
-        return self.wait_for_line(r"ready: (http://\S+) serves")[1]
+        return self.wait_for_line(r"ready: (https?://\S+) serves")[1]
 
     def client(self) -> httpx.Client:
         """A client for it, once it is ready."""
