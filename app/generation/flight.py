@@ -177,7 +177,10 @@ class Flight:
         if index not in self._texts:
             codec = self._codec.showing(self.prepared.shown_ids)
             self._texts[index] = SequenceText(
-                codec, context=self.prepared.context, stops=self.prepared.request.stop
+                codec,
+                context=self.prepared.context,
+                stops=self.prepared.request.stop,
+                keeps_stop=self.prepared.request.keeps_stop,
             )
         return self._texts[index]
 
