@@ -20,18 +20,19 @@ from app.access.limiter import STANDING_HEADERS
 from app.bodies.decision_bodies import DecisionRequest
 from app.bodies.request_models import StrategyUnion
 from app.bodies.score_bodies import ScoreRequest
+from app.bodies.token_bodies import DetokenizeRequest
 from app.bodies.watermark_bodies import DetectRequest
 from app.errors import install_error_handlers
 from app.http.authentication import Authentication
 from app.http.middleware import BodyLimit, RequestContext
-from app.http.openapi import restore_bounds
+from app.http.openapi import drop_unused_schemas, restore_bounds
 from app.http.security_schemes import describe_access
 from app.lifespan import build_lifespan, build_services
 from app.loading import LoadModel, load_model
 from app.openai import routes as openai_routes
 from app.openai.errors import DIALECT, RESPONSE_DIALECT
 from app.process.progress import ProgressCallback, build_log_progress
-from app.routes import admin, generate, health, jobs, judge, metrics
+from app.routes import admin, generate, health, info, jobs, judge, metrics, tokens
 from app.settings import Settings, load_settings
 from app.state import Services
 from decoding.registry import load_strategies
@@ -43,12 +44,15 @@ DESCRIPTION = "Text from causal language models; every decoding strategy in one 
 
 
 class Service(FastAPI):
-    """A FastAPI with its request context outermost and a document with exact bounds."""
+    """A FastAPI with its request context outermost and a mended document."""
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document."""
-        document = super().openapi()  # the same one each time
-        restore_bounds(document, self._body_schemas)
+        is_new = self.openapi_schema is None  # it is made once
+        document = super().openapi()
+        if is_new:
+            drop_unused_schemas(document)
+            restore_bounds(document, self._body_schemas)
         services: Services = self.state.services
         describe_access(document, services.gate)
         return document
@@ -61,8 +65,9 @@ class Service(FastAPI):
     @cached_property
     def _body_schemas(self) -> Mapping[str, JsonSchemaValue]:
         judged = (ScoreRequest, DecisionRequest, DetectRequest)
-        named = {model.__name__: model.model_json_schema() for model in judged}
         known = load_strategies()
+        others = (*judged, DetokenizeRequest)
+        named = {model.__name__: model.model_json_schema() for model in others}
         unions = (StrategyUnion(known), *openai_routes.build_unions(known))
         strategies = {name: each for union in unions for name, each in union.schemas.items()}
         nested: dict[str, JsonSchemaValue] = {}
@@ -125,6 +130,8 @@ def _add_routes(app: FastAPI) -> None:
     app.include_router(jobs.build_router(strategies))
     app.include_router(judge.build_router())
     app.include_router(openai_routes.build_router(strategies))
+    app.include_router(tokens.build_router())
+    app.include_router(info.build_router(strategies))
     app.include_router(health.build_router())
     app.include_router(metrics.build_router())
     app.include_router(admin.build_router())

@@ -27,6 +27,7 @@ from app.generation.presentation import Presenter
 from app.generation.recording import record_of
 from app.generation.request_limits import RequestLimits
 from app.generation.urgency import NO_RULES, UrgencyRules
+from app.generation.prompts import PromptReader
 from app.metrics import Metrics
 from app.telemetry.record import RequestRecord, current_request, unique_id
 from app.text.codec import TextCodec
@@ -99,6 +100,9 @@ class TextGenerator:
         )
         self.request_limits = request_limits
         self._queue = EngineQueue(worker, clock)
+        self.prompts = PromptReader(
+            codec=self._codec, executor=executor, context_length=limits.context_length
+        )
         self.judge = Judge(
             codec=self._codec,
             preparer=self._preparer,
