@@ -20,35 +20,47 @@ from app.access.limiter import STANDING_HEADERS
 from app.bodies.decision_bodies import DecisionRequest
 from app.bodies.request_models import StrategyUnion
 from app.bodies.score_bodies import ScoreRequest
+from app.bodies.token_bodies import DetokenizeRequest
 from app.bodies.watermark_bodies import DetectRequest
 from app.errors import install_error_handlers
 from app.http.authentication import Authentication
 from app.http.middleware import BodyLimit, RequestContext
-from app.http.openapi import restore_bounds
+from app.http.openapi import drop_unused_schemas, restore_bounds
 from app.http.security_schemes import describe_access
 from app.lifespan import build_lifespan, build_services
 from app.loading import LoadModel, load_model
 from app.openai import routes as openai_routes
-from app.openai.errors import DIALECT, RESPONSE_DIALECT
+from app.openai.errors import DIALECT as OPENAI_DIALECT
+from app.openai.errors import RESPONSE_DIALECT
 from app.process.progress import ProgressCallback, build_log_progress
-from app.routes import admin, generate, health, jobs, judge, metrics
+from app.routes import admin, generate, health, info, jobs, judge, metrics, tokens
 from app.settings import Settings, load_settings
 from app.state import Services
+from app.tgi import routes as tgi_routes
+from app.tgi.errors import DIALECT as TGI_DIALECT
+from app.tgi.request import TgiUnion
 from decoding.registry import load_strategies
 
-DIALECTS = (RESPONSE_DIALECT, DIALECT)  # APIs that write errors in a way of their own
+DIALECTS = (
+    RESPONSE_DIALECT,
+    OPENAI_DIALECT,
+    TGI_DIALECT,
+)  # APIs that write errors in a way of their own
 # What pages of other origins may read of an answer besides its body.
 EXPOSED_HEADERS = ("X-Request-Id", "X-Cache", "Retry-After", *STANDING_HEADERS)
 DESCRIPTION = "Text from causal language models; every decoding strategy in one continuous batch."
 
 
 class Service(FastAPI):
-    """A FastAPI with its request context outermost and a document with exact bounds."""
+    """A FastAPI with its request context outermost and a mended document."""
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document."""
-        document = super().openapi()  # the same one each time
-        restore_bounds(document, self._body_schemas)
+        is_new = self.openapi_schema is None  # it is made once
+        document = super().openapi()
+        if is_new:
+            drop_unused_schemas(document)
+            restore_bounds(document, self._body_schemas)
         services: Services = self.state.services
         describe_access(document, services.gate)
         return document
@@ -61,8 +73,9 @@ class Service(FastAPI):
     @cached_property
     def _body_schemas(self) -> Mapping[str, JsonSchemaValue]:
         judged = (ScoreRequest, DecisionRequest, DetectRequest)
-        named = {model.__name__: model.model_json_schema() for model in judged}
         known = load_strategies()
+        others = (*judged, TgiUnion(known).model, DetokenizeRequest)
+        named = {model.__name__: model.model_json_schema() for model in others}
         unions = (StrategyUnion(known), *openai_routes.build_unions(known))
         strategies = {name: each for union in unions for name, each in union.schemas.items()}
         nested: dict[str, JsonSchemaValue] = {}
@@ -121,10 +134,14 @@ def _add_middleware(app: FastAPI, services: Services) -> None:
 
 def _add_routes(app: FastAPI) -> None:
     strategies = load_strategies()
-    app.include_router(generate.build_router(strategies))
+    tgi_union = TgiUnion(strategies)
+    app.include_router(generate.build_router(strategies, tgi_union))
+    app.include_router(tgi_routes.build_router(tgi_union))
     app.include_router(jobs.build_router(strategies))
     app.include_router(judge.build_router())
     app.include_router(openai_routes.build_router(strategies))
+    app.include_router(tokens.build_router())
+    app.include_router(info.build_router(strategies))
     app.include_router(health.build_router())
     app.include_router(metrics.build_router())
     app.include_router(admin.build_router())

@@ -78,6 +78,14 @@ class GenerationFields(AdjustmentFields, UrgencyFields):
         default=None,
         description="A string, or a list of strings, that end the text; it is cut before them.",
     )
+    include_stop_str_in_output: bool = Field(
+        default=False,
+        description="true: a text that a stop string ends is cut behind it, not before.",
+    )
+    truncate_prompt_tokens: TokenCount | None = Field(
+        default=None,
+        description="Drop the beginning of a prompt that is longer than so many tokens.",
+    )
     structured_outputs: StructuredOutputs | None = Field(
         default=None,
         description="Holds the text to a JSON schema, a regex, a choice or a grammar.",
@@ -122,6 +130,8 @@ class GenerationFields(AdjustmentFields, UrgencyFields):
 
     @model_validator(mode="after")
     def _check_generation(self) -> Self:
+        if self.include_stop_str_in_output and not self.stop:
+            raise contradiction("include_stop_str_in_output", "Has no effect without stop")
         if self.negative_prompt is not None and self.guidance_scale == 1.0:
             raise contradiction("negative_prompt", "Has no effect at guidance_scale 1; raise it")
         for name in ("prompt_lookup_num_tokens", "num_speculative_tokens"):
@@ -155,6 +165,8 @@ class GenerationFields(AdjustmentFields, UrgencyFields):
             strategy=self._strategy,
             seed=self.seed,
             urgency=self.as_urgency(),
+            truncate_prompt_tokens=self.truncate_prompt_tokens,
+            keeps_stop=self.include_stop_str_in_output,
             stop=tuple(dict.fromkeys([stops] if isinstance(stops, str) else stops)),
             adjustments=self.as_adjustments(),
             lookup=self._lookup(),

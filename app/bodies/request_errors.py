@@ -71,7 +71,7 @@ class BodyExplainer:
             return validate(body)
         except ValidationError as error:
             mistakes = error.errors(include_url=False, include_input=False)
-            raise _failure(self._explain(mistakes, strategy)) from error
+            raise failure(self._explain(mistakes, strategy)) from error
 
     def _strategy_of(self, body: object) -> str:
         """The strategy that the body names; refuses a body for which nothing else can be said."""
@@ -89,7 +89,7 @@ class BodyExplainer:
             )
         strategy = body.get("strategy", self._default_strategy)
         if not isinstance(strategy, str) or strategy not in self._models:
-            raise _failure({("strategy",): ("unknown_strategy", self._unknown_strategy(strategy))})
+            raise failure({("strategy",): ("unknown_strategy", self._unknown_strategy(strategy))})
         return strategy
 
     def _unknown_strategy(self, given: object) -> str:
@@ -154,7 +154,8 @@ def _cut(text: str) -> str:
     return text if len(text) <= MAX_SHOWN_CHARACTERS else text[: MAX_SHOWN_CHARACTERS - 3] + "..."
 
 
-def _failure(explained: Mapping[Location, tuple[str, str]]) -> ValidationError:
+def failure(explained: Mapping[Location, tuple[str, str]]) -> ValidationError:
+    """The error that says of each location its code and message."""
     details = [
         InitErrorDetails(
             type=PydanticCustomError(code, "{message}", {"message": message}),

@@ -57,6 +57,10 @@ class MessageBody(StrictModel):
     ]
     content: Text = Field(description="What they say.")
 
+    def as_message(self) -> Message:
+        """The same, frozen."""
+        return Message(role=self.role, content=self.content)
+
 
 class GenerateBody(GenerationFields):
     """What all bodies share. Of `text` and `messages` exactly one, of the lengths at most one."""
@@ -125,8 +129,7 @@ class GenerateBody(GenerationFields):
     def _prompts(self) -> dict[str, str | Conversation]:
         """The prompts by the field that holds each, written as errors write it."""
         if self.messages is not None:
-            turns = (Message(role=turn.role, content=turn.content) for turn in self.messages)
-            return {"messages": tuple(turns)}
+            return {"messages": tuple(turn.as_message() for turn in self.messages)}
         if isinstance(self.text, list):
             return {f"text.{index}": text for index, text in enumerate(self.text)}
         return {"text": self.text or ""}

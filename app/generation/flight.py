@@ -177,7 +177,10 @@ class Flight:
         if index not in self._texts:
             codec = self._codec.showing(self.prepared.shown_ids)
             self._texts[index] = SequenceText(
-                codec, context=self.prepared.context, stops=self.prepared.request.stop
+                codec,
+                context=self.prepared.context,
+                stops=self.prepared.request.stop,
+                keeps_stop=self.prepared.request.keeps_stop,
             )
         return self._texts[index]
 
@@ -229,6 +232,11 @@ class Subscription:
                     await self._wait()
         if flight.error is not None:
             raise flight.error
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether no chunks will come but those that are there."""
+        return self.flight.has_ended
 
     async def next_chunks(self) -> Sequence[Chunk] | None:
         """All chunks that came since the last call; waits for one. Empty: there are no more.

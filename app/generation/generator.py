@@ -24,6 +24,7 @@ from app.generation.flight import CacheOutcome, Flight, Subscription
 from app.generation.judge import Judge
 from app.generation.preparation import CacheKey, ModelIdentity, PreparedRequest, Preparer
 from app.generation.presentation import Presenter
+from app.generation.prompts import PromptReader
 from app.generation.recording import record_of
 from app.generation.request_limits import RequestLimits
 from app.generation.urgency import NO_RULES, UrgencyRules
@@ -99,6 +100,9 @@ class TextGenerator:
         )
         self.request_limits = request_limits
         self._queue = EngineQueue(worker, clock)
+        self.prompts = PromptReader(
+            codec=self._codec, executor=executor, context_length=limits.context_length
+        )
         self.judge = Judge(
             codec=self._codec,
             preparer=self._preparer,

@@ -57,6 +57,7 @@ class CacheKey:
     parameters: tuple[tuple[str, str], ...]  # names and how their values are written
     max_new_tokens: int
     stop: tuple[str, ...]
+    keeps_stop: bool
     adjustments: tuple[tuple[str, object], ...]  # those asked for, by name
     grammar: GrammarSpec | None
     guidance: NegativePrompt | None
@@ -320,8 +321,9 @@ class Preparer:
         if not ids and self.codec.bos_token_id is not None:
             ids = (self.codec.bos_token_id,)
         self.check_vocabulary(ids, request.prompt_field)
-        self.request_limits.check_prompt(len(ids), param=request.prompt_field)
-        return text, ids
+        read_ids = ids[-(request.truncate_prompt_tokens or len(ids)) :]
+        self.request_limits.check_prompt(len(read_ids), param=request.prompt_field)
+        return text, read_ids
 
     def check_vocabulary(self, ids: Sequence[int], param: str) -> None:
         """Refuse an empty prompt, and tokens that the model does not have.
@@ -387,6 +389,7 @@ class Preparer:
             parameters=tuple((n, repr(v)) for n, v in strategy_parameters(strategy).items()),
             max_new_tokens=max_new_tokens,
             stop=tuple(sorted(request.stop)),
+            keeps_stop=request.keeps_stop,
             adjustments=tuple(request.adjustments.asked_for.items()),
             grammar=grammar,
             guidance=guidance,

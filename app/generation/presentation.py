@@ -165,6 +165,10 @@ def _parameters(prepared: PreparedRequest) -> dict[str, JsonValue]:
         parameters["max_matching_ngram_size"] = request.lookup.max_ngram_size
     if request.num_speculative_tokens is not None:
         parameters["num_speculative_tokens"] = request.num_speculative_tokens
+    if request.keeps_stop:
+        parameters["include_stop_str_in_output"] = True
+    if request.truncate_prompt_tokens is not None:
+        parameters["truncate_prompt_tokens"] = request.truncate_prompt_tokens
     return parameters | {
         "max_new_tokens": prepared.max_new_tokens,
         "stop": list(request.stop),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 from app.text.chat_template import ChatTemplate
 from app.text.request import Conversation
 from app.text.token_bytes import UNDECODABLE, token_bytes
+from app.text.tokenized_text import TokenizedText
 from app.text.tools.formats import CallFormat
 from app.text.tools.spec import Function
 
@@ -43,6 +44,11 @@ class TextCodec:
         return cast("int | None", self._tokenizer.bos_token_id)
 
     @property
+    def num_ids(self) -> int:
+        """Tokens of the tokenizer; the model may know others."""
+        return self._num_ids
+
+    @property
     def has_chat_template(self) -> bool:
         """Whether conversations can be rendered."""
         return self._template.is_there
@@ -66,6 +72,22 @@ class TextCodec:
         with self._lock:
             ids = self._tokenizer.encode(text, add_special_tokens=not has_special_tokens)
             return tuple(cast("list[int]", ids))
+
+    def tokenize(self, text: str, *, has_special_tokens: bool = False) -> TokenizedText:
+        """As `encode`, and where in `text` each token stands, if the tokenizer can tell."""
+        add_special_tokens = not has_special_tokens
+        if self._backend is not None:
+            encoding = self._backend.encode(text, add_special_tokens=add_special_tokens)
+            return TokenizedText(
+                text=text, token_ids=tuple(encoding.ids), spans=tuple(encoding.offsets)
+            )
+        with self._lock:
+            can_tell = self._tokenizer.is_fast
+            encoded = self._tokenizer(
+                text, add_special_tokens=add_special_tokens, return_offsets_mapping=can_tell
+            )
+        spans = tuple(tuple(span) for span in encoded["offset_mapping"]) if can_tell else None
+        return TokenizedText(text=text, token_ids=tuple(encoded["input_ids"]), spans=spans)
 
     def render(self, conversation: Conversation, functions: Sequence[Function] = ()) -> str:
         """The prompt that the model's chat template makes of a conversation with these functions.

@@ -51,9 +51,11 @@ class TextRequest:
     strategy: Strategy
     max_new_tokens: int | None = None
     max_length: int | None = None  # prompt plus new tokens
+    truncate_prompt_tokens: int | None = None  # only so many of the prompt's tokens, the last ones
     seed: int | None = None
     urgency: Urgency = NO_HURRY  # counts from its arrival
     stop: tuple[str, ...] = ()
+    keeps_stop: bool = False  # whether the text ends with the stop string that ended it
     return_full_text: bool = True
     adjustments: TextAdjustments = NO_TEXT_ADJUSTMENTS
     guidance_scale: float = 1.0  # 1: no guidance

@@ -1,4 +1,4 @@
-"""The text of one generated sequence: detokenised, cut at its first stop string.
+"""The text of one generated sequence: detokenised, cut before or behind its first stop string.
 
 One definition for streams and whole answers: what `push` and `finish` return, joined, is `text`.
 """
@@ -7,15 +7,22 @@ from collections.abc import Sequence
 
 from app.text.codec import TextCodec
 from app.text.detokenizer import Detokenizer
-from app.text.stop_strings import StopScanner
+from app.text.stop_strings import StopKeeper, StopScanner
 
 
 class SequenceText:
     """Grows token by token. Its flight is the only writer."""
 
-    def __init__(self, codec: TextCodec, *, context: Sequence[int], stops: Sequence[str]) -> None:
+    def __init__(
+        self,
+        codec: TextCodec,
+        *,
+        context: Sequence[int],
+        stops: Sequence[str],
+        keeps_stop: bool = False,
+    ) -> None:
         self._detokenizer = Detokenizer(codec, context)
-        self._scanner = StopScanner(stops)
+        self._scanner = StopKeeper(stops) if keeps_stop else StopScanner(stops)
         self._pieces: list[str] = []
         self.num_tokens = 0
 

@@ -1,7 +1,8 @@
 """Stop strings: telling the engine when to stop, and cutting the text where it did.
 
-`StopStrings` is called on the engine's thread after every token; `StopScanner` runs on the event
-loop, where it also holds back text that may turn out to be the beginning of a stop string.
+`StopStrings` is called on the engine's thread after every token. The others run on the event loop:
+`StopScanner` cuts before the stop string, so it also holds back text that may turn out to be the
+beginning of one; `StopKeeper` cuts behind it.
 """
 
 from collections.abc import Sequence
@@ -85,6 +86,33 @@ class StopScanner:
         """What was held back in vain."""
         held, self._held = self._held, ""
         return held
+
+
+class StopKeeper:
+    """Passes text on up to the end of the first stop string to be complete."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = tuple(stops)
+        self._reach = max(map(len, self._stops), default=1) - 1
+        self._passed = ""  # the last of the text that went through: a stop string may begin there
+        self.has_stopped = False
+
+    def push(self, text: str) -> str:
+        """The part of the text that is not behind a stop string."""
+        if self.has_stopped:
+            return ""
+        seen = self._passed + text
+        found = [(seen.find(stop), stop) for stop in self._stops]
+        ends = [start + len(stop) for start, stop in found if start >= 0]
+        if ends:
+            self.has_stopped = True
+            return seen[len(self._passed) : min(ends)]
+        self._passed = seen[max(0, len(seen) - self._reach) :]
+        return text
+
+    def finish(self) -> str:
+        """Nothing was held back."""
+        return ""
 
 
 def _overlap(text: str, stop: str) -> int:

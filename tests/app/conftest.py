@@ -20,7 +20,7 @@ from app.generation.request_limits import RequestLimits
 from app.generation.urgency import NO_RULES
 from app.main import create_app
 from app.settings import Settings
-from app.state import ServiceStatus
+from app.state import ServedModel, ServiceStatus
 from app.text.grammar.compiler import GrammarCompiler
 from engine.config import EngineConfig
 from engine.engine import Engine
@@ -126,6 +126,9 @@ async def service(
         Engine(runner, engine_config, draft=draft_runner, clock=engine_clock),
         deliver=lambda events: loop.call_soon_threadsafe(router.dispatch, events),
         max_waiting_requests=max_waiting_requests,
+    )
+    parts.model = ServedModel(
+        name="tiny", revision="1", runtime="torch", device="cpu", dtype="float32", weights="float32"
     )
     parts.worker, parts.cache = worker, ResponseCache(max_entries=100, max_bytes=2**20)
     parts.generator = TextGenerator(

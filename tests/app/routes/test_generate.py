@@ -102,6 +102,50 @@ async def test_a_stop_string_ends_the_text_before_it(service, as_list):
     assert answer["parameters"]["stop"] == ([stop, "never there"] if as_list else [stop])
 
 
+async def test_a_text_can_keep_the_stop_string_that_ended_it(service):
+    body = {"text": PROMPT, "strategy": "greedy", "return_full_text": False}
+    whole = (await service.generate(**body))["generated_text"]
+    stop = stop_within(whole)
+    cut = await service.generate(**body, stop=stop)
+    kept = await service.generate(**body, stop=stop, include_stop_str_in_output=True)
+    assert kept["generated_text"] == cut["generated_text"] + stop
+    assert kept["finish_reason"] == "stop"
+    assert kept["output_length"] == cut["output_length"]
+    assert kept["parameters"]["include_stop_str_in_output"] is True
+    assert kept["cached"] is False
+    events = await service.stream(**body, stop=stop, include_stop_str_in_output=True)
+    assert (
+        "".join(data["text"] for name, data in events if name == "token")
+        == (kept["generated_text"])
+    )
+
+
+async def test_keeping_a_stop_string_needs_one(service):
+    response = await service.post(text=PROMPT, include_stop_str_in_output=True)
+    assert response.status_code == 422
+    assert response.json()["error"]["param"] == "include_stop_str_in_output"
+
+
+async def test_a_prompt_can_be_cut_to_its_last_tokens(service, byte_level_tokenizer):
+    ids = byte_level_tokenizer.encode(PROMPT)
+    body = {"strategy": "greedy", "max_new_tokens": 8}
+    cut = await service.generate(text=PROMPT, truncate_prompt_tokens=2, **body)
+    rest = byte_level_tokenizer.decode(ids[-2:])
+    same = await service.generate(text=rest, return_full_text=False, **body)
+    assert cut["input_length"] == same["input_length"] == 2
+    assert cut["generated_text"] == PROMPT + same["generated_text"]
+    assert cut["parameters"]["truncate_prompt_tokens"] == 2
+    whole = await service.generate(text=PROMPT, truncate_prompt_tokens=len(ids) + 1, **body)
+    assert whole["input_length"] == len(ids)
+
+
+async def test_a_cut_prompt_fits_the_context(service):
+    long = await service.generate(
+        text="the fox " * 500, truncate_prompt_tokens=100, max_new_tokens=5
+    )
+    assert long["input_length"] == 100
+
+
 async def test_the_end_token_ends_the_text_and_does_not_show(service, byte_level_tokenizer):
     answer = await service.generate(
         text=PROMPT,

@@ -48,6 +48,7 @@ async def test_other_answers_bypass_the_cache(service, body):
         {"text": "the quick"},
         {"max_new_tokens": 11},
         {"stop": "zzz"},
+        {"stop": "zzz", "include_stop_str_in_output": True},
         {"repetition_penalty": 1.1},
         {"logit_bias": {"5": 1.0}},
         {"strategy": "beam"},

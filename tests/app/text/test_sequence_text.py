@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from app.text.codec import TextCodec
 from app.text.detokenizer import Detokenizer
 from app.text.sequence_text import SequenceText
-from app.text.stop_strings import StopScanner, StopStrings
+from app.text.stop_strings import StopKeeper, StopScanner, StopStrings
 from tests.app.tiny_tokenizers import train_byte_level, train_pieces
 
 BYTE_LEVEL, PIECES = train_byte_level(), train_pieces()
@@ -122,6 +122,23 @@ def test_a_scanner_never_shows_what_may_begin_a_stop(text, stops, sizes):
         if scanner.has_stopped:
             return
     assert shown + scanner.finish() == text
+
+
+@given(text=texts, stops=stop_lists, sizes=st.lists(st.integers(1, 3), min_size=1, max_size=9))
+def test_a_keeper_shows_everything_to_the_end_of_the_first_stop(text, stops, sizes):
+    keeper = StopKeeper(stops)
+    shown, position = "", 0
+    for size in (size for _ in text for size in sizes):
+        piece = text[position : position + size]
+        position += size
+        shown += keeper.push(piece)
+        ends = [text[:position].find(stop) + len(stop) for stop in stops if stop in text[:position]]
+        assert shown == text[: min(ends, default=position)]
+        assert keeper.has_stopped == bool(ends)
+        if keeper.has_stopped:
+            assert keeper.push("more") == ""
+            return
+    assert keeper.finish() == ""
 
 
 def test_a_long_stop_string_is_found_across_many_tokens():
