@@ -182,9 +182,9 @@ class ErrorReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """How the paths of another API tell of failures."""
+    """How another API tells of failures."""
 
-    covers: Callable[[str], bool]  # whether a path is one of them
+    covers: Callable[[Request, Exception], bool]  # whether a request that failed is one of its
     translate: Callable[[ErrorReply], ErrorReply]
 
 
@@ -283,23 +283,23 @@ def describe(error: Exception) -> ErrorReply:
 def install_error_handlers(app: FastAPI, dialects: Sequence[Dialect] = ()) -> None:
     """Answer every failure of the app, from a wrong path to a crash, in the one shape.
 
-    On the paths of a dialect it is that of the dialect; the first that covers a path counts.
+    For requests of another API it is that of its dialect; the first that covers one counts.
     """
 
     async def handle(request: Request, error: Exception) -> Response:
-        return answer_error(error, request.scope["path"], dialects)
+        return answer_error(error, request, dialects)
 
     for kind in (RequestValidationError, HTTPException, AppError, EngineError, InvalidParameter):
         app.add_exception_handler(kind, handle)
     app.add_exception_handler(Exception, handle)
 
 
-def answer_error(error: Exception, path: str, dialects: Sequence[Dialect]) -> Response:
-    """The response to a request for this path that failed so.
+def answer_error(error: Exception, request: Request, dialects: Sequence[Dialect]) -> Response:
+    """The response to a request that failed so.
 
     Handlers use it, and middleware, which no handler surrounds.
     """
-    spoken = next((dialect for dialect in dialects if dialect.covers(path)), None)
+    spoken = next((dialect for dialect in dialects if dialect.covers(request, error)), None)
     reply = describe(error)
     if (record := current_request()) is not None:
         record.error = reply.code

@@ -30,14 +30,19 @@ from app.http.security_schemes import describe_access
 from app.lifespan import build_lifespan, build_services
 from app.loading import LoadModel, load_model
 from app.openai import routes as openai_routes
-from app.openai.errors import DIALECT, RESPONSE_DIALECT
+from app.openai.errors import DIALECT as OPENAI_DIALECT
+from app.openai.errors import RESPONSE_DIALECT
 from app.process.progress import ProgressCallback, build_log_progress
 from app.routes import admin, generate, health, info, jobs, judge, metrics, tokens
 from app.settings import Settings, load_settings
 from app.state import Services
+from app.tgi import routes as tgi_routes
+from app.tgi.errors import DIALECT as TGI_DIALECT
+from app.tgi.request import TgiUnion
 from decoding.registry import load_strategies
 
-DIALECTS = (RESPONSE_DIALECT, DIALECT)  # APIs that write errors in a way of their own
+# APIs that write errors in a way of their own.
+DIALECTS = (RESPONSE_DIALECT, OPENAI_DIALECT, TGI_DIALECT)
 # What pages of other origins may read of an answer besides its body.
 EXPOSED_HEADERS = ("X-Request-Id", "X-Cache", "Retry-After", *STANDING_HEADERS)
 DESCRIPTION = "Text from causal language models; every decoding strategy in one continuous batch."
@@ -66,7 +71,7 @@ class Service(FastAPI):
     def _body_schemas(self) -> Mapping[str, JsonSchemaValue]:
         judged = (ScoreRequest, DecisionRequest, DetectRequest)
         known = load_strategies()
-        others = (*judged, DetokenizeRequest)
+        others = (*judged, TgiUnion(known).model, DetokenizeRequest)
         named = {model.__name__: model.model_json_schema() for model in others}
         unions = (StrategyUnion(known), *openai_routes.build_unions(known))
         strategies = {name: each for union in unions for name, each in union.schemas.items()}
@@ -126,7 +131,9 @@ def _add_middleware(app: FastAPI, services: Services) -> None:
 
 def _add_routes(app: FastAPI) -> None:
     strategies = load_strategies()
-    app.include_router(generate.build_router(strategies))
+    tgi_union = TgiUnion(strategies)
+    app.include_router(generate.build_router(strategies, tgi_union))
+    app.include_router(tgi_routes.build_router(tgi_union))
     app.include_router(jobs.build_router(strategies))
     app.include_router(judge.build_router())
     app.include_router(openai_routes.build_router(strategies))

@@ -233,6 +233,11 @@ class Subscription:
         if flight.error is not None:
             raise flight.error
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether no chunks will come but those that are there."""
+        return self.flight.has_ended
+
     async def next_chunks(self) -> Sequence[Chunk] | None:
         """All chunks that came since the last call; waits for one. Empty: there are no more.
 

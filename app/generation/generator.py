@@ -24,10 +24,10 @@ from app.generation.flight import CacheOutcome, Flight, Subscription
 from app.generation.judge import Judge
 from app.generation.preparation import CacheKey, ModelIdentity, PreparedRequest, Preparer
 from app.generation.presentation import Presenter
+from app.generation.prompts import PromptReader
 from app.generation.recording import record_of
 from app.generation.request_limits import RequestLimits
 from app.generation.urgency import NO_RULES, UrgencyRules
-from app.generation.prompts import PromptReader
 from app.metrics import Metrics
 from app.telemetry.record import RequestRecord, current_request, unique_id
 from app.text.codec import TextCodec

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.access.meter import Meter
@@ -66,7 +67,7 @@ class Authentication:
 
     async def _refuse(self, error: AppError, scope: Scope, receive: Receive, send: Send) -> None:
         self._services.metrics.rejected(describe(error).code)
-        response = answer_error(error, scope["path"], self._dialects)
+        response = answer_error(error, Request(scope), self._dialects)
         await response(scope, receive, send)
 
 

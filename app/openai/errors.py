@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+from fastapi import Request
+
 from app.errors import Dialect, ErrorReply, Problem
 
 PREFIX = "/v1/"
@@ -28,9 +30,15 @@ RESPONSE_FIELDS: Mapping[str, str] = MappingProxyType(  # what responses call a 
 OUR_FIELD = re.compile(rf"\b({'|'.join(FIELDS)})\b")
 
 
-def covers(path: str) -> bool:
-    """Whether a path is OpenAI's."""
+def covers(request: Request, _: Exception) -> bool:
+    """Whether a request went to a path of OpenAI's."""
+    path: str = request.scope["path"]
     return path.startswith(PREFIX) and path not in NOT_OPENAI
+
+
+def covers_responses(request: Request, _: Exception) -> bool:
+    """Whether it went to the path of responses."""
+    return bool(request.scope["path"] == RESPONSES)
 
 
 def translate(reply: ErrorReply) -> ErrorReply:
@@ -69,4 +77,4 @@ def _renamed(problem: Problem) -> Problem:
 
 
 DIALECT = Dialect(covers=covers, translate=translate)
-RESPONSE_DIALECT = Dialect(covers=RESPONSES.__eq__, translate=translate_for_responses)
+RESPONSE_DIALECT = Dialect(covers=covers_responses, translate=translate_for_responses)

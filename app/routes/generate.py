@@ -10,8 +10,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request, Response
 
+from app.bodies.by_inputs import ByInputs
 from app.bodies.request_fields import GenerateBody
-from app.bodies.request_models import StrategyUnion
+from app.bodies.request_models import Example, StrategyUnion
 from app.bodies.schemas import AnyResponse, ErrorResponse
 from app.errors import InvalidRequest
 from app.generation.answers import PendingAnswer, begin
@@ -20,6 +21,9 @@ from app.http.dependencies import GeneratorDep, ServicesDep
 from app.http.disconnect import run_until_disconnect
 from app.http.sse import EventStreamResponse, frames_of, open_stream
 from app.text.request import TextRequest
+from app.tgi import answers as tgi
+from app.tgi.request import TgiRequest, TgiUnion
+from app.tgi.responses import TgiResponse
 from decoding.base import Strategy
 
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -41,33 +45,50 @@ CACHE_HEADER = {
         "schema": {"type": "string", "enum": ["HIT", "MISS", "BYPASS"]},
     }
 }
+TGI_EXAMPLE = {
+    "tgi": Example(
+        summary="As a client of text-generation-inference writes it.",
+        value={"inputs": "The best way to learn a language is", "parameters": {"details": True}},
+    )
+}
 STREAM_EXAMPLE = (
     'event: token\ndata: {"index":0,"text":" hello","token_ids":[28120]}\n\n'
     'event: done\ndata: {"generated_text":"Say hello", ...}\n\n'
 )
 
 
-def build_router(strategies: Mapping[str, type[Strategy]]) -> APIRouter:
-    """The routes, with a body model for each strategy."""
+def build_router(strategies: Mapping[str, type[Strategy]], tgi_union: TgiUnion) -> APIRouter:
+    """The routes, with a body model for each strategy; `tgi_union` is that of TGI's clients."""
     router = APIRouter(tags=["generate"], responses=ERROR_RESPONSES)
     union = StrategyUnion(strategies)
     body_info = Body(openapi_examples=union.examples)  # type: ignore[arg-type]
+    either = ByInputs(ours=Annotated[GenerateBody, union], tgi=tgi_union.model)
+    either_info = Body(openapi_examples=union.examples | TGI_EXAMPLE)  # type: ignore[arg-type]
 
     @router.post(
         "/generate",
-        response_model=AnyResponse,
+        response_model=AnyResponse | TgiResponse,
         responses={200: {"headers": CACHE_HEADER, "description": "The generated text."}},
         summary="Continue a text or a conversation",
     )
     async def generate(
-        body: Annotated[GenerateBody, union, body_info], generator: GeneratorDep, request: Request
+        body: Annotated[GenerateBody | TgiRequest, either, either_info],
+        generator: GeneratorDep,
+        services: ServicesDep,
+        request: Request,
     ) -> Response:
         """Continue `text`, each text of a list, or the conversation in `messages`.
 
         `strategy` decides how tokens are chosen and which further fields there are. A list is
         answered with `results` in its order; a text of it that fails has an `error` in its place,
         and only if all fail does the request fail, with the status of the first.
+
+        A body with `inputs` is that of a client of text-generation-inference (TGI), and is answered
+        as TGI would, failures included.
         """
+        if isinstance(body, TgiRequest):
+            silence = services.settings.sse_keep_alive_seconds
+            return await _answer_tgi(body, generator, request, silence)
         return await run_until_disconnect(
             request.receive, _answer(generator, body.as_requests(), is_list=body.is_list)
         )
@@ -135,6 +156,15 @@ def build_router(strategies: Mapping[str, type[Strategy]]) -> APIRouter:
         )
 
     return router
+
+
+async def _answer_tgi(
+    body: TgiRequest, generator: TextGenerator, request: Request, keep_alive_seconds: float
+) -> Response:
+    call = body.as_call().with_full_text(by_default=False)
+    if body.stream:
+        return await tgi.stream(call, generator, request, keep_alive_seconds=keep_alive_seconds)
+    return await tgi.answer(call, generator, request)
 
 
 async def _answer(

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, cast
 from app.text.chat_template import ChatTemplate
 from app.text.request import Conversation
 from app.text.token_bytes import UNDECODABLE, token_bytes
+from app.text.tokenized_text import TokenizedText
 from app.text.tools.formats import CallFormat
 from app.text.tools.spec import Function
-from app.text.tokenized_text import TokenizedText
 
 if TYPE_CHECKING:  # importing transformers takes seconds, and only its types are needed here
     from tokenizers import Tokenizer

@@ -207,6 +207,13 @@ def shared_url(serve_forever, tiny_model_folder, tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="session")
+def chat_url(serve_forever, chat_model_folder, tmp_path_factory) -> str:
+    """The same on the model with a chat template and an end token."""
+    folder = tmp_path_factory.mktemp("cache")
+    return serve_forever(*serve_tiny(chat_model_folder), cache_folder=folder)
+
+
+@pytest.fixture(scope="session")
 def connect() -> Callable[[str], httpx.Client]:
     """Makes a client for a server's URL."""
     return partial(httpx.Client, timeout=120.0)

@@ -80,8 +80,8 @@ class GrammarCompiler:
         """
         if self._tokenizer is None:
             raise InvalidRequest(
-                "This model's tokenizer cannot be held to a grammar; leave structured_outputs out.",
-                param="structured_outputs",
+                "This model's tokenizer cannot be held to a grammar; leave this out.",
+                param=spec.origin or "structured_outputs",
                 code="unsupported",
             )
         fuel = max(LEAST_STEP_FUEL, min(MOST_STEP_FUEL, STEP_FUEL // num_rows))

@@ -55,6 +55,22 @@ async def _stop(service, api: Api):
     assert cut == text[: text.index(stop)]
 
 
+@shows_everywhere("include_stop_str_in_output")
+async def _include_stop(service, api: Api):
+    ((text, _),) = await api.ask(service, strategy="greedy")
+    stop = next(each for each in text[3:] if each.isascii() and each.isprintable())
+    fields = {"strategy": "greedy", "stop": [stop], "include_stop_str_in_output": True}
+    ((kept, _),) = await api.ask(service, **fields)
+    assert kept == text[: text.index(stop) + 1]
+
+
+@shows_everywhere("truncate_prompt_tokens")
+async def _truncate(service, api: Api):
+    whole = await api.ask(service, strategy="greedy")
+    assert await api.ask(service, strategy="greedy", truncate_prompt_tokens=100) == whole
+    assert await api.ask(service, strategy="greedy", truncate_prompt_tokens=2) != whole
+
+
 @shows_everywhere("bad_words")
 async def _bad_words(service, api: Api):
     (dog,) = service.tokenizer.encode(" dog", add_special_tokens=False)

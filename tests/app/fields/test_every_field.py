@@ -14,7 +14,7 @@ from app.openai.chat_bodies import ChatBody
 from app.openai.completion_bodies import CompletionBody
 from app.openai.response_bodies import ResponseBody
 from decoding.registry import STRATEGIES as REGISTERED
-from tests.app.fields import own_openai, own_tools  # noqa: F401  file their checks
+from tests.app.fields import own_openai, own_tgi, own_tools  # noqa: F401  file their checks
 from tests.app.fields.apis import APIS, GENERATE
 from tests.app.fields.changes import ADJUSTMENTS, JUDGED, REQUIRED, STRATEGIES, Refused, ShownBy
 from tests.app.fields.own import EVERYWHERE, OWN
@@ -58,9 +58,16 @@ def bodies_of(document):
         for operation in path.values():
             body = operation.get("requestBody", {"content": {}})
             for content in body["content"].values():
-                branches = content["schema"].get("oneOf", [content["schema"]])
-                names |= {branch["$ref"].rsplit("/", 1)[1] for branch in branches}
+                names |= models_of(content["schema"])
     return names
+
+
+def models_of(schema):
+    """The models that a body may be; TGI's parameters count as a body of their own."""
+    if "oneOf" in schema:
+        return set().union(*map(models_of, schema["oneOf"]))
+    name = schema["$ref"].rsplit("/", 1)[1]
+    return {name, "TgiParameters"} if name == "TgiRequest" else {name}
 
 
 def has_check(model, field):
@@ -73,6 +80,8 @@ def has_check(model, field):
         return True
     if field in GenerationFields.model_fields or field == "strategy":
         return field in ADJUSTMENTS or field in EVERYWHERE
+    if model == "TgiParameters":  # which may be those of any strategy
+        return any(field in own for own in STRATEGIES.values())
     name = words.removesuffix(end)
     own = next((own for each, own in STRATEGIES.items() if camel(each) == name), {})
     return {"n": "num_return_sequences"}.get(field, field) in own

@@ -1,11 +1,15 @@
 """The published schema: every strategy, its bounds, and examples that work as they are."""
 
+import json
+from dataclasses import fields
+
 import pytest
 
 from app.bodies.generation_fields import MAX_SEED
 from decoding.registry import STRATEGIES
 
 POSTS = ["/generate", "/generate_cached", "/generate/stream", "/generate_async"]
+TGI_POSTS = ["/", "/generate_stream"]
 
 
 @pytest.fixture
@@ -22,6 +26,9 @@ def body_of(schema, path):
 @pytest.mark.parametrize("path", POSTS)
 async def test_each_route_shows_every_strategy(schema, path):
     body = body_of(schema, path)["schema"]
+    if path == "/generate":
+        body, tgi = body["oneOf"]
+        assert tgi == body_of(schema, "/")["schema"]
     mapping = body["discriminator"]["mapping"]
     assert set(STRATEGIES) <= set(mapping)
     assert {branch["$ref"] for branch in body["oneOf"]} == set(mapping.values())
@@ -47,6 +54,8 @@ async def test_each_example_works_as_it_is(service, schema):
     for name in STRATEGIES:
         answer = await service.generate(**examples[name]["value"])
         assert answer["strategy"] == name
+    tgi = await service.generate(**examples["tgi"]["value"])
+    assert tgi["details"]["tokens"]
 
 
 async def test_every_parameter_is_described(schema):
@@ -54,6 +63,34 @@ async def test_every_parameter_is_described(schema):
         if name.endswith("Request"):
             for field, details in model["properties"].items():
                 assert details.get("description"), (name, field)
+
+
+@pytest.mark.parametrize("path", TGI_POSTS)
+async def test_routes_of_tgi_show_the_parameters_of_every_strategy(schema, path):
+    schemas = schema["components"]["schemas"]
+    assert body_of(schema, path)["schema"] == {"$ref": "#/components/schemas/TgiRequest"}
+    parameters = schemas["TgiRequest"]["properties"]["parameters"]
+    assert parameters["$ref"] == "#/components/schemas/TgiParameters"
+    known = schemas["TgiParameters"]
+    assert known["additionalProperties"] is False
+    assert set(STRATEGIES) <= set(known["properties"]["strategy"]["anyOf"][0]["enum"])
+    for strategy in STRATEGIES.values():
+        for field in fields(strategy):
+            assert known["properties"][field.name]["description"], field.name
+
+
+@pytest.mark.parametrize("path", TGI_POSTS)
+async def test_routes_of_tgi_declare_its_failures(schema, path):
+    responses = schema["paths"][path]["post"]["responses"]
+    for status in ("422", "424", "429", "500", "503"):
+        content = responses[status]["content"]["application/json"]
+        assert content["schema"]["$ref"].endswith("/TgiErrorResponse")
+
+
+async def test_the_document_has_no_schema_that_nothing_needs(schema):
+    whole = json.dumps(schema)
+    for name in schema["components"]["schemas"]:
+        assert f'"#/components/schemas/{name}"' in whole, name
 
 
 async def test_the_stream_is_declared_as_events(schema):
