@@ -41,11 +41,8 @@ from app.tgi.errors import DIALECT as TGI_DIALECT
 from app.tgi.request import TgiUnion
 from decoding.registry import load_strategies
 
-DIALECTS = (
-    RESPONSE_DIALECT,
-    OPENAI_DIALECT,
-    TGI_DIALECT,
-)  # APIs that write errors in a way of their own
+# APIs that write errors in a way of their own.
+DIALECTS = (RESPONSE_DIALECT, OPENAI_DIALECT, TGI_DIALECT)
 # What pages of other origins may read of an answer besides its body.
 EXPOSED_HEADERS = ("X-Request-Id", "X-Cache", "Retry-After", *STANDING_HEADERS)
 DESCRIPTION = "Text from causal language models; every decoding strategy in one continuous batch."

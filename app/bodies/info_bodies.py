@@ -27,7 +27,10 @@ class LimitsInfo(ResponseModel):
 
     context_length: int = Field(description="Prompt plus new tokens.")
     vocab_size: int
-    max_rows: int = Field(description="Sequences of one step, so the most beams or samples.")
+    max_rows: int = Field(description="Sequences of one step, of all requests together.")
+    max_prompt_tokens: int
+    max_new_tokens: int
+    max_sequences: int = Field(description="Beams or samples of one request.")
     max_cached_tokens: int = Field(description="Tokens that the KV cache holds.")
     max_waiting_requests: int = Field(description="Requests that may queue.")
     max_body_bytes: int

@@ -26,6 +26,7 @@ from app.bodies.request_fields import MAX_TEXTS
 from app.bodies.request_models import build_model
 from app.errors import ServiceUnavailable
 from app.generation.generator import TextGenerator
+from app.generation.request_limits import RequestLimits
 from app.http.dependencies import GeneratorDep, ServicesDep
 from app.routes.generate import ERROR_RESPONSES
 from app.state import ServedModel, Services
@@ -51,23 +52,23 @@ def build_router(strategies: Mapping[str, type[Strategy]]) -> APIRouter:
         served, worker = services.model, services.worker
         if served is None or worker is None:
             raise ServiceUnavailable("The model is not loaded.")
-        limits, settings = worker.limits, services.settings
+        limits = _limits_info(services, worker.limits, generator.request_limits)
         return InfoResponse(
             model_id=served.name,
             model_sha=served.revision,
             model_dtype=served.dtype,
             model_device_type=served.device,
-            max_concurrent_requests=limits.max_rows + settings.max_waiting_requests,
-            max_best_of=min(limits.max_rows, MAX_SEQUENCES),
-            max_stop_sequences=MAX_STOPS,
-            max_input_tokens=limits.context_length - 1,
+            max_concurrent_requests=limits.max_rows + limits.max_waiting_requests,
+            max_best_of=limits.max_sequences,
+            max_stop_sequences=limits.max_stops,
+            max_input_tokens=limits.max_prompt_tokens,
             max_total_tokens=limits.context_length,
-            validation_workers=settings.text_threads,
-            max_client_batch_size=MAX_TEXTS,
+            validation_workers=services.settings.text_threads,
+            max_client_batch_size=limits.max_texts,
             version=version("beamline"),
             model=_model_info(served),
-            limits=_limits_info(services, limits),
-            abilities=_abilities(generator, limits),
+            limits=limits,
+            abilities=_abilities(generator, worker.limits),
             fingerprint=generator.presenter.fingerprint,
             default_strategy=DEFAULT_STRATEGY,
             strategies=described,
@@ -112,17 +113,26 @@ def _model_info(served: ServedModel) -> ModelInfo:
     )
 
 
-def _limits_info(services: Services, limits: EngineLimits) -> LimitsInfo:
+def _limits_info(services: Services, limits: EngineLimits, allowed: RequestLimits) -> LimitsInfo:
+    """What the model and the engine can, as far as the operator allows it."""
+    longest = limits.context_length - 1
     return LimitsInfo(
         context_length=limits.context_length,
         vocab_size=limits.vocab_size,
         max_rows=limits.max_rows,
+        max_prompt_tokens=_least(longest, allowed.max_prompt_tokens),
+        max_new_tokens=_least(longest, allowed.max_new_tokens),
+        max_sequences=_least(min(limits.max_rows, MAX_SEQUENCES), allowed.max_sequences),
         max_cached_tokens=limits.max_cached_tokens,
         max_waiting_requests=services.settings.max_waiting_requests,
         max_body_bytes=services.settings.max_body_bytes,
-        max_texts=MAX_TEXTS,
-        max_stops=MAX_STOPS,
+        max_texts=_least(MAX_TEXTS, allowed.max_texts),
+        max_stops=_least(MAX_STOPS, allowed.max_stops),
     )
+
+
+def _least(possible: int, allowed: int | None) -> int:
+    return possible if allowed is None else min(possible, allowed)
 
 
 def _abilities(generator: TextGenerator, limits: EngineLimits) -> AbilitiesInfo:

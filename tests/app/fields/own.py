@@ -5,6 +5,7 @@ that all bodies have which ask for text. Whoever adds a field adds its check.
 """
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from tests.app.fields.apis import PROMPT, Api
@@ -209,3 +210,11 @@ async def _detect(service):
     assert one["num_green_tokens"] != other["num_green_tokens"]
     short = await post(service, "/watermark/detect", text="the quick brown")
     assert short["num_tokens_scored"] < one["num_tokens_scored"]
+
+
+@shows("LogLevelBody", "log_level")
+async def _log_level(service):
+    response = await service.client.put("/admin/log_level", json={"log_level": "debug"})
+    assert response.json()["error"]["code"] == "admin_closed"  # without keys
+    shown = Path(__file__).parents[1] / "routes" / "test_admin.py"
+    assert '"/admin/log_level", log_level="debug"' in shown.read_text()

@@ -6,6 +6,7 @@ from importlib.metadata import version
 import pytest
 from jsonschema import Draft202012Validator
 
+from app.settings import Settings
 from app.state import ServiceStatus
 from decoding.registry import STRATEGIES
 
@@ -42,6 +43,27 @@ async def test_its_limits_are_those_that_requests_meet(service, info):
     stops = [str(number) for number in range(info["max_stop_sequences"] + 1)]
     assert (await service.post(**whole, stop=stops)).status_code == 422
     await service.generate(**whole, stop=stops[1:], max_new_tokens=1)
+
+
+class TestOperatorsLimits:
+    @pytest.fixture
+    def settings(self, tmp_path):
+        return Settings(
+            cache_folder=tmp_path,
+            max_prompt_tokens=9,
+            max_new_tokens=8,
+            max_sequences=3,
+            max_texts=2,
+            max_stops=1,
+        )
+
+    async def test_they_are_told_where_they_are_lower(self, info):
+        limits = info["limits"]
+        assert (limits["max_prompt_tokens"], limits["max_new_tokens"]) == (9, 8)
+        assert info["max_input_tokens"] == 9
+        assert info["max_best_of"] == limits["max_sequences"] == 3
+        assert info["max_client_batch_size"] == limits["max_texts"] == 2
+        assert info["max_stop_sequences"] == limits["max_stops"] == 1
 
 
 async def test_its_abilities_are_those_of_the_runtime(service, info):
