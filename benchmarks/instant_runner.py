@@ -22,6 +22,7 @@ class InstantRunner:
     device_memory_bytes = 0
     has_all_logits = True
     has_hidden_states = False
+    depth = None
     is_deterministic = True
     context_length = 8192
 

@@ -43,7 +43,8 @@ def serve(settings: Settings) -> None:
 
     def on_settled() -> None:
         gc.freeze()
-        print(url_of(listener), flush=True)
+        if app.state.services.was_ready:
+            print(url_of(listener), flush=True)
 
     DrainingServer(app, on_settled=on_settled).run(sockets=[listener])
 
