@@ -3,5 +3,7 @@
 A reading order for `POST /generate`: `routes/generate.py` (HTTP in and out), `bodies/` (JSON as
 Pydantic), `generation/` (from a request to its answer), `text/` (text to token ids and back),
 `errors.py` (failures to statuses). `http/` surrounds the routes; `lifespan.py` builds the parts,
-`main.py` the application, `process/` and `serve.py` run it, `cli.py` is the command.
+`main.py` the application, `process/` runs it, and `cli.py` with `commands/` is the command. Beside
+that road: `openai/` and `tgi/` are other APIs over the same, `access/` says who may ask for how
+much, and `telemetry/` writes of it. `batch/`, `chat/` and `doctor/` are behind commands.
 """
