@@ -100,7 +100,7 @@ class ContrastiveDecoder:
             logprobs=tuple(row.logprobs),
             finish_reason=reason,
         )
-        return Decision(emissions=(emission,), results=(result,))
+        return Decision(emissions=(emission,), results=(result,), verdicts=())
 
     def cut_short(self, rows: Sequence[DecodingRow]) -> Decision:
         """What all rows have in common: the last token of each is not chosen yet."""
@@ -130,4 +130,4 @@ class ContrastiveDecoder:
             )
             for index, candidate in enumerate(possible)
         )
-        return Decision(live=live, emissions=emissions)
+        return Decision(live=live, emissions=emissions, verdicts=())  # nothing else ended

@@ -128,7 +128,9 @@ def _check_decision(group: Group, decision: Decision, vocab_size: int, num_rows:
     for emission in decision.emissions:
         _require(isinstance(emission, Emission), "{!r} is no emission", emission)
         _require(_is_below(emission.index, num_results), "no result has index {}", emission.index)
-        _require(isinstance(emission.token_ids, tuple), "{!r} holds no tokens", emission)
+        is_tuple = isinstance(emission.token_ids, tuple)
+        is_text = is_tuple and all(_is_below(each, vocab_size) for each in emission.token_ids)
+        _require(is_text, "{!r} holds no tokens", emission)
     if not decision.live and (num_rows == len(group.rows) or decision.results):
         _require(
             0 < len(decision.results) <= num_results, "it ended with too few or many sequences"

@@ -6,6 +6,7 @@ for all rows together (`draft_model`, known here as a `Guesser`). What becomes o
 decided here but in `speculate`. Arithmetic on integers; no torch.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,6 +17,8 @@ from engine.sequence import Sequence as Row
 
 Drafts = tuple[Row, list[int]]
 """A row and the tokens guessed to follow its newest one."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +78,14 @@ class Drafting:
         if not wishes:
             return []
         assert self._guesser is not None, "requests that want one are refused without it"
-        guesses = zip(wishes, self._guesser.guess(wishes), strict=True)
-        return [(wish.row, drafts) for wish, drafts in guesses if drafts]
+        try:
+            guesses = self._guesser.guess(wishes)
+        except Exception:
+            logger.exception("the draft model failed; this step goes without its guesses")
+            for wish in wishes:  # what it holds of them may be half written
+                self._guesser.release(wish.row.id)
+            return []
+        return [(wish.row, drafts) for wish, drafts in zip(wishes, guesses, strict=True) if drafts]
 
     def _reserve(self, row: Row, num_drafts: int) -> bool:
         return self._cache.reserve(row.id, row.num_computed, row.num_tokens + num_drafts)

@@ -266,7 +266,8 @@ class _Step:
         """
         budget = self.budget
         if group.request.scored_from is not None or group.request.needs_hidden_states:
-            budget = min(budget, MOST_SCORED_AT_ONCE)
+            # Rows that decode have a token each, and must fit to go on.
+            budget = min(budget, max(MOST_SCORED_AT_ONCE, len(group.held)))
         if group.num_remaining <= budget:
             return [(row, row.num_computed, row.num_tokens) for row in group.held]
         for row in group.held:

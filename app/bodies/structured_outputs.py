@@ -94,15 +94,27 @@ def schema_text(schema: dict[str, Any] | str | None) -> str:
             raise _mistake("json is no JSON; send the schema as an object") from error
     if not isinstance(schema, dict):
         raise _mistake("json is no object; a schema is one")
-    if _is_deeper_than(schema, MAX_DEPTH):
+    if is_deeper_than(schema, MAX_DEPTH):
         raise _mistake(f"The schema is nested more than {MAX_DEPTH} deep; flatten it, or use $ref")
+    if not is_text(schema):
+        raise _mistake("Holds half of a surrogate pair, which is no character; send both or none")
     text = json.dumps(schema)
     if len(text) > MAX_GRAMMAR_CHARACTERS:
         raise _mistake(f"Is longer than {MAX_GRAMMAR_CHARACTERS} characters; shorten it")
     return text
 
 
-def _is_deeper_than(value: object, depth: int) -> bool:
+def is_text(value: object) -> bool:
+    """Whether all strings of a JSON value are text, which half of a surrogate pair is not."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def is_deeper_than(value: object, depth: int) -> bool:
+    """Whether objects and lists of a JSON value are nested deeper than so many."""
     level = [value]
     for _ in range(depth):
         level = [

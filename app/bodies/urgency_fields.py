@@ -11,7 +11,7 @@ from app.bodies.strict_model import StrictModel
 from engine.urgency import Urgency
 
 MAX_SECONDS = 86_400.0
-MAX_PRIORITY = 2**31 - 1
+MAX_PRIORITY = 1000  # by default a head start of 17 hours: nobody waits for ever
 
 Seconds = Annotated[float, Field(gt=0.0, le=MAX_SECONDS)]
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from app.access.meter import Meter
+from app.errors import Overloaded
 from app.generation.engine_queue import EngineQueue
 from app.generation.event_router import EventRouter
 from app.telemetry.record import unique_id
@@ -36,14 +37,17 @@ class EngineCalls:
             InvalidRequest, RateLimited: the key behind `meter` may not use so many tokens.
         """
         num_tokens = sum(len(request.prompt_ids) for request in requests)
-        if meter is not None:
-            reservation = await meter.reserve(num_tokens, param=None)
-            reservation.settle(num_tokens)  # nothing is generated: it is known in advance
+        reservation = None if meter is None else await meter.reserve(num_tokens, param=None)
         tasks = [asyncio.create_task(self._ask(request)) for request in requests]
         self.num_open += 1
         try:
             return list(await asyncio.gather(*tasks))
+        except Overloaded:
+            num_tokens = 0  # what is refused costs nothing
+            raise
         finally:
+            if reservation is not None:
+                reservation.settle(num_tokens)  # nothing is generated: it is known in advance
             self.num_open -= 1
             for task in tasks:
                 task.cancel()

@@ -47,12 +47,19 @@ class Flight:
         self.submitted_at = clock()
         self.first_token_at: float | None = None
         self.inter_token_seconds: list[float] = []
+        self.num_billed = 0  # tokens that some key has been charged for
         self._last_token_at: dict[int, float] = {}  # by sequence index
         self._codec = codec
         self._clock = clock
         self._on_end = on_end
         self._texts: dict[int, SequenceText] = {}
         self._subscriptions: dict[Subscription, None] = {}
+
+    def bill(self) -> int:
+        """Tokens that no key was charged for yet; from now on one is."""
+        num_new = self.num_tokens - self.num_billed
+        self.num_billed += num_new
+        return num_new
 
     @property
     def has_ended(self) -> bool:

@@ -218,8 +218,9 @@ class TextGenerator:
     ) -> None:
         self._traffic.num_open -= 1
         if reservation is not None:  # what another request's generation gave costs nothing
-            is_own = subscription.outcome is not CacheOutcome.HIT
-            reservation.settle(subscription.flight.num_tokens if is_own else 0)
+            flight = subscription.flight  # who asked for it may have gone before its end
+            is_payer = subscription.outcome is not CacheOutcome.HIT or flight.num_billed > 0
+            reservation.settle(flight.bill() if is_payer else 0)
         if record is not None:
             model = self.presenter.model_name
             record.note(record_of(subscription, model=model, ended_at=self._clock()))

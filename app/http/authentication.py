@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.access.meter import Meter
 from app.access.scopes import Scope as KeyScope
 from app.errors import AppError, Dialect, answer_error, describe
+from app.http.paths import path_of
 from app.state import Services
 from app.telemetry.record import current_request
 
@@ -40,7 +41,7 @@ class Authentication:
             await self._app(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = _path_of(scope)
+        path = path_of(scope)
         try:
             meter = self._services.gate.admit(path, Headers(scope=scope))
         except AppError as error:
@@ -75,12 +76,3 @@ async def _send_with_standing(meter: Meter, send: Send, message: Message) -> Non
     if message["type"] == "http.response.start":
         MutableHeaders(scope=message).update(meter.headers())
     await send(message)
-
-
-def _path_of(scope: Scope) -> str:
-    """The path that the router matches: without the prefix that a host mounted the service at."""
-    path: str = scope["path"]
-    root: str = scope.get("root_path", "")
-    if root and (path == root or path.startswith(root + "/")):
-        return path[len(root) :]
-    return path

@@ -51,6 +51,7 @@ class _Watch:
         self._task = task
         self._watcher: asyncio.Task[None] | None = None
         self.has_cancelled = False
+        self._has_ended = False
 
     def begin(self) -> None:
         """Watch from now on."""
@@ -64,6 +65,7 @@ class _Watch:
 
     async def end(self) -> None:
         """Let go of the connection."""
+        self._has_ended = True  # a callback that is on its way cannot be taken back
         watcher = self._watcher
         if watcher is None:
             return
@@ -73,7 +75,7 @@ class _Watch:
             await watcher
 
     def _cancel(self, watcher: asyncio.Task[None]) -> None:
-        if not watcher.cancelled():
+        if not self._has_ended and not watcher.cancelled():
             self.has_cancelled = True
             self._task.cancel()
 

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from fastapi import Request
 
 from app.errors import Dialect, ErrorReply, Problem
+from app.http.paths import path_of
 
 PREFIX = "/v1/"
 NOT_OPENAI = frozenset({"/v1/systemone"})
@@ -32,13 +33,13 @@ OUR_FIELD = re.compile(rf"\b({'|'.join(FIELDS)})\b")
 
 def covers(request: Request, _: Exception) -> bool:
     """Whether a request went to a path of OpenAI's."""
-    path: str = request.scope["path"]
+    path = path_of(request.scope)
     return path.startswith(PREFIX) and path not in NOT_OPENAI
 
 
 def covers_responses(request: Request, _: Exception) -> bool:
     """Whether it went to the path of responses."""
-    return bool(request.scope["path"] == RESPONSES)
+    return path_of(request.scope) == RESPONSES
 
 
 def translate(reply: ErrorReply) -> ErrorReply:

@@ -169,7 +169,9 @@ async def _chat(
 async def _complete(
     body: CompletionBody, generator: TextGenerator, heading: Heading, keep_alive_seconds: float
 ) -> Response:
-    subscriptions = await _start_all(generator, body.as_requests())
+    requests = body.as_requests()
+    generator.request_limits.check_texts(len(requests), param="prompt")
+    subscriptions = await _start_all(generator, requests)
     codec = generator.presenter.codec
     if body.stream:
         writer = CompletionChunkWriter(heading, body, subscriptions, codec)

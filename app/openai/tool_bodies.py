@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from app.bodies.generation_fields import Text, contradiction
 from app.bodies.strict_model import StrictModel
-from app.bodies.structured_outputs import schema_text
+from app.bodies.structured_outputs import MAX_DEPTH, is_deeper_than, is_text, schema_text
 from app.text.tools.spec import NO_PARAMETERS, Function, ToolUse
 
 MAX_TOOLS = 128
@@ -188,10 +188,10 @@ def check_arguments(arguments: str, field: str) -> None:
         PydanticCustomError: naming `field`.
     """
     try:
-        is_object = isinstance(json.loads(arguments), dict)
+        given = json.loads(arguments)
     except (ValueError, RecursionError):
-        is_object = False
-    if not is_object:
+        given = None
+    if not isinstance(given, dict) or is_deeper_than(given, MAX_DEPTH) or not is_text(given):
         raise contradiction(field, "Is no JSON object; a call that was cut short cannot be sent")
 
 

@@ -23,7 +23,7 @@ from app.http.sse import EventStreamResponse, frames_of, open_stream
 from app.text.request import TextRequest
 from app.tgi import answers as tgi
 from app.tgi.request import TgiRequest, TgiUnion
-from app.tgi.responses import TgiResponse
+from app.tgi.responses import TgiErrorResponse, TgiResponse
 from decoding.base import Strategy
 
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -36,6 +36,17 @@ ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
         "model": ErrorResponse,
         "description": "Loading, stopping or overloaded; try again after `Retry-After` seconds.",
         "headers": {"Retry-After": {"schema": {"type": "integer"}}},
+    },
+}
+EITHER_ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
+    **{
+        status: {**shown, "model": ErrorResponse | TgiErrorResponse}
+        for status, shown in ERROR_RESPONSES.items()
+    },
+    424: {"model": TgiErrorResponse, "description": "To TGI's clients: the model failed."},
+    429: {
+        "model": ErrorResponse | TgiErrorResponse,
+        "description": "Too much in this minute; to TGI's clients: overloaded.",
     },
 }
 CACHE_HEADER = {
@@ -68,7 +79,10 @@ def build_router(strategies: Mapping[str, type[Strategy]], tgi_union: TgiUnion) 
     @router.post(
         "/generate",
         response_model=AnyResponse | TgiResponse,
-        responses={200: {"headers": CACHE_HEADER, "description": "The generated text."}},
+        responses={
+            **EITHER_ERROR_RESPONSES,
+            200: {"headers": CACHE_HEADER, "description": "The generated text."},
+        },
         summary="Continue a text or a conversation",
     )
     async def generate(

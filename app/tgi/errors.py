@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 
 from app.bodies.by_inputs import has_inputs
 from app.errors import MAX_PROBLEMS, Dialect, ErrorReply, Problem
+from app.http.paths import path_of
 
 PATHS = frozenset({"/", "/generate_stream", "/chat_tokenize"})
 OVERLOADED = frozenset({"queue_full", "queue_timeout", "text_queue_full"})
@@ -67,7 +68,7 @@ def covers(request: Request, error: Exception) -> bool:
     is_wrong_body = isinstance(error, RequestValidationError) and has_inputs(error.body)
     return (
         is_wrong_body
-        or request.scope["path"] in PATHS
+        or path_of(request.scope) in PATHS
         or getattr(request.state, "speaks_tgi", False)
     )
 

@@ -37,4 +37,4 @@ def test_only_the_newest_token_can_be_an_end_token() -> None:
 
 
 def test_reasons_are_plain_words_on_the_wire() -> None:
-    assert [str(reason) for reason in FinishReason] == ["eos", "stop", "length"]
+    assert [str(reason) for reason in FinishReason] == ["eos", "stop", "length", "timeout"]

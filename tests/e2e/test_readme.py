@@ -40,8 +40,10 @@ def test_a_block_of_the_readme_does_what_it_says(at, url, chat_model_folder, tmp
     code = code.replace("http://127.0.0.1:8000", url).replace("8001", str(free_port()))
     code = code.replace(".venv/bin/beamline", str(Path(sys.executable).parent / "beamline"))
     command = ["bash", "-euo", "pipefail", "-c"] if language == "bash" else [sys.executable, "-c"]
+    # The client of Hugging Face talks to nobody while its hub is to be left alone.
+    environment = {"HF_HUB_OFFLINE": "0"} if language == "python" else {}
     environment = server_environment(
-        BEAMLINE_CACHE_FOLDER=str(tmp_path), BEAMLINE_MODEL=str(chat_model_folder)
+        **environment, BEAMLINE_CACHE_FOLDER=str(tmp_path), BEAMLINE_MODEL=str(chat_model_folder)
     )
     done = subprocess.run(
         [*command, code],

@@ -369,3 +369,30 @@ def test_what_cannot_be_guessed_is_refused() -> None:
     runner.has_all_logits = False
     with pytest.raises(RequestRefused, match="no drafts"):
         build_engine(runner, HashRunner()).check(request)
+
+
+def test_a_draft_model_that_fails_costs_its_guesses_and_nothing_else(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    draft = HashRunner()
+    engine = build_engine(HashRunner(), draft)
+    requests = [
+        replace(build_request("guessed", max_new_tokens=9), num_speculative_tokens=3),
+        build_request("plain", prompt_ids=(4, 5), max_new_tokens=9),
+    ]
+    forward, calls = draft.forward, iter(range(100))
+
+    def fail_now_and_then(plan: Plan) -> Logits:
+        if next(calls) % 2:
+            raise RuntimeError("no")
+        return forward(plan)
+
+    draft.forward = fail_now_and_then  # type: ignore[method-assign]
+    run = run_staggered(engine, requests)
+    for request in requests:
+        (expected,) = run_alone(
+            build_engine(HashRunner()), replace(request, num_speculative_tokens=0)
+        ).finished.values()
+        assert run.finished[request.request_id].sequences == expected.sequences
+    assert "the draft model failed" in caplog.text
+    assert draft.cache.num_used_tokens == 0

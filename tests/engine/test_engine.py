@@ -1,6 +1,7 @@
 """The engine step by step: its events, its totals, what it refuses and how it gives up."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -75,6 +76,19 @@ def test_an_answer_has_as_many_sequences_as_asked_for(
     run = run_alone(build_engine(HashRunner()), build_request(strategy=strategy))
     assert len(run.tokens("request")) == num_sequences
     assert run.engine.stats().num_cached_tokens == 0
+
+
+def test_more_rows_than_are_scored_at_once_go_on_together() -> None:
+    request = replace(
+        build_request(strategy=Sample(num_return_sequences=100), max_new_tokens=3), scored_from=1
+    )
+    engine = build_engine(HashRunner(num_blocks=800), max_rows=128)
+    assert engine.add(request) == []
+    ended = []
+    for _ in range(10):
+        ended += [each for each in engine.step() if isinstance(each, RequestFinished)]
+    (finished,) = ended
+    assert len(finished.sequences) == 100
 
 
 def test_limits_are_those_of_the_runner_and_the_config() -> None:

@@ -15,6 +15,7 @@ from decoding.beam_sample import BeamSample
 from decoding.best_of import BestOf
 from decoding.considered import Outcome
 from decoding.constrained_beam import ConstrainedBeam
+from decoding.contrastive import Contrastive
 from decoding.diverse_beam import DiverseBeam
 from decoding.registry import STRATEGIES
 from decoding.sample import Sample
@@ -297,3 +298,11 @@ def test_any_strategy_can_be_traced() -> None:
     nodes = nodes_of(trace)
     assert len(trace.steps) >= 8
     assert all(node.parent in nodes for node in list(nodes.values())[1:])
+
+
+def test_rows_that_contrastive_search_passes_over_end_nothing() -> None:
+    finished = run(traced(Contrastive(top_k=3), max_new_tokens=3))
+    trace = trace_of(finished)
+    assert [len(step) for step in trace.steps] == [1, 3, 3, 3]
+    ended = [node for step in trace.steps for node in step if node.finish_reason is not None]
+    assert [node.id for node in ended] == list(trace.ends)

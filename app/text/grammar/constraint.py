@@ -23,6 +23,7 @@ class GrammarConstraint:
         self._start = matcher
         self._most_remembered = REMEMBERED_PER_ROW * num_rows
         self._matchers: OrderedDict[tuple[int, ...], LLMatcher] = OrderedDict()
+        self._outside: tuple[int, ...] | None = None  # the newest text that has left the grammar
 
     def allowed(self, generated_ids: Sequence[int]) -> PackedTokens:
         """The tokens that may follow; only end tokens where the text is complete.
@@ -41,6 +42,9 @@ class GrammarConstraint:
         return packed
 
     def _matcher_after(self, generated_ids: tuple[int, ...]) -> LLMatcher | None:
+        outside = self._outside
+        if outside is not None and generated_ids[: len(outside)] == outside:
+            return None  # whatever follows has left it, too: drafts do
         known = self._matchers.get(generated_ids)
         if known is not None:
             return known
@@ -48,6 +52,7 @@ class GrammarConstraint:
         matcher = (before or self._start).deep_copy()
         new_ids = list(generated_ids if before is None else generated_ids[-1:])
         if matcher.validate_tokens(new_ids) < len(new_ids):
+            self._outside = generated_ids
             return None
         if new_ids and not matcher.consume_tokens(new_ids):
             raise _too_complex()

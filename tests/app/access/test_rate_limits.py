@@ -134,6 +134,23 @@ async def test_answer_from_the_cache_costs_a_request_and_no_tokens(service):
     )
 
 
+async def test_who_joins_and_stays_pays_for_what_whoever_left_did_not(service, num_prompt_tokens):
+    body = {"text": TEXT, "strategy": "greedy", "max_new_tokens": 12}
+    secret = secret_of("both")
+    service.hold()
+    async with service.call("/generate", body, secret=secret) as first:
+        await service.held()
+        async with service.call("/generate", body, secret=secret) as second:
+            await service.until(lambda: service.metric("response_cache_hits_total") == 1)
+            first.hang_up()
+            await first.task
+            service.release()
+            await second.task
+    assert second.status == 200
+    await service.parts.gate.limiter.settled()
+    assert service.metric("api_key_tokens_total", key="both") == num_prompt_tokens + 12
+
+
 async def test_text_that_may_never_fit_is_refused_by_its_field(service):
     answer = await ask(service, "short", max_new_tokens=40)
     assert answer.status_code == 422

@@ -92,6 +92,29 @@ async def test_work_that_ends_first_gives_its_result_or_its_error():
         await run_until_disconnect(never.wait, fail())
 
 
+async def test_a_disconnect_that_comes_with_the_result_harms_nothing_later(monkeypatch):
+    monkeypatch.setattr("app.http.disconnect.PATIENCE_SECONDS", 0.0)
+    watched, both = asyncio.Event(), asyncio.Event()
+
+    async def receive():
+        watched.set()
+        await both.wait()
+        return {"type": "http.disconnect"}
+
+    async def work():
+        await watched.wait()
+        await both.wait()
+        return 5
+
+    caller = asyncio.create_task(run_until_disconnect(receive, work()))
+    await watched.wait()
+    both.set()
+    outcome = await asyncio.gather(caller, return_exceptions=True)
+    assert outcome == [5] or isinstance(outcome[0], ClientDisconnected)
+    await asyncio.sleep(0)  # whatever was still on its way has come
+    assert not caller.cancelled()
+
+
 async def test_cancelling_the_caller_cancels_the_work():
     started, never, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
 

@@ -6,7 +6,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from decoding.registry import STRATEGIES
-from tests.app.openai.asking import chat, chat_stream, refusal, said
+from tests.app.openai.asking import CHAT, chat, chat_stream, refusal, said
 
 LEVEL = {
     "type": "object",
@@ -259,3 +259,27 @@ CALL = {"id": "c", "type": "function", "function": {"name": "ping", "arguments":
 )
 async def test_what_cannot_be_is_refused_by_field(service, body, param):
     assert await refusal(service, **({"messages": USER} | body)) == param
+
+
+HALF = "\ud83d"  # of a surrogate pair
+
+
+async def test_half_characters_are_refused_and_not_rendered(service):
+    function = {"name": "ping", "parameters": {"type": "object", "description": HALF}}
+    asked = ASKED | {"tools": [{"type": "function", "function": function}]}
+    response = await service.client.post(
+        CHAT, content=json.dumps(asked), headers={"Content-Type": "application/json"}
+    )
+    assert response.status_code == 400, response.text
+    assert response.json()["error"]["param"].startswith("tools")
+
+
+@pytest.mark.parametrize("arguments", [json.dumps({"a": HALF}), '{"a":' * 600 + "1" + "}" * 600])
+async def test_arguments_that_no_template_can_write_are_refused(service, arguments):
+    call = {"id": "1", "type": "function", "function": {"name": "ping", "arguments": arguments}}
+    messages = [
+        *USER,
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "1", "content": "x"},
+    ]
+    assert (await refusal(service, **ASKED | {"messages": messages})).startswith("messages")

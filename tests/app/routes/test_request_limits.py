@@ -62,3 +62,9 @@ async def test_scores_are_limited_alike(service):
     assert answer.json()["error"]["param"] == "continuations"
     answer = await service.post("/score", text="Hi", continuations=["a", "many words " * 20])
     assert answer.json()["error"]["param"] == "continuations.1"
+
+
+async def test_lists_of_prompts_are_limited_alike(service):
+    answer = await service.post("/v1/completions", prompt=["Hi"] * 4, max_tokens=2)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "prompt"
