@@ -249,7 +249,13 @@ def _open_onnx(prepared: PreparedOnnx, config: EngineConfig) -> _Opened:
 
     shape = _decoder_shape(prepared.manifest)
     vocab_size = prepared.manifest.vocab_size
-    runner = OnnxRunner.load(prepared.graph, shape, config, vocab_size=vocab_size)
+    runner = OnnxRunner.load(
+        prepared.graph,
+        shape,
+        config,
+        vocab_size=vocab_size,
+        is_batch_invariant=prepared.manifest.scheme.is_batch_invariant,
+    )
     return _Opened(runner, config, operators="onnxruntime")
 
 

@@ -27,9 +27,11 @@ class OnnxRunner(RowRunner):
         config: EngineConfig,
         *,
         vocab_size: int,
+        is_batch_invariant: bool = True,
     ) -> None:
         super().__init__(shape, config, vocab_size=vocab_size)
         self._session = session
+        self._is_batch_invariant = is_batch_invariant
 
     @classmethod
     def load(
@@ -39,8 +41,16 @@ class OnnxRunner(RowRunner):
         config: EngineConfig,
         *,
         vocab_size: int,
+        is_batch_invariant: bool = True,
     ) -> "OnnxRunner":
         """Open the graph and make its cache.
+
+        Args:
+            graph: the file of the graph.
+            shape: of the model's keys and values.
+            config: bounds of a step and of the cache.
+            vocab_size: width of the logits.
+            is_batch_invariant: whether its products give a row the same bits in every batch.
 
         Raises:
             CacheTooSmall: the memory for keys and values does not hold one step.
@@ -51,7 +61,18 @@ class OnnxRunner(RowRunner):
         options.intra_op_num_threads = config.num_threads or 0  # 0: one for each core
         options.log_severity_level = 3  # errors
         session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-        return cls(session, shape, config, vocab_size=vocab_size)
+        return cls(
+            session,
+            shape,
+            config,
+            vocab_size=vocab_size,
+            is_batch_invariant=is_batch_invariant,
+        )
+
+    @property
+    def is_deterministic(self) -> bool:
+        """If its products are, all is: prompts are computed in pieces of fixed places."""
+        return self._is_batch_invariant
 
     def _compute(
         self, token_ids: NDArray[np.int64], lengths: Sequence[int], first_row: int

@@ -92,8 +92,8 @@ class RowRunner:
 
     @property
     def is_deterministic(self) -> bool:
-        """A row is computed alike in every batch, and prompts in pieces of fixed places."""
-        return True
+        """Whether a row is computed alike in every batch: for a subclass to say."""
+        raise NotImplementedError
 
     @property
     def device_memory_bytes(self) -> int:

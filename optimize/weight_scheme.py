@@ -24,5 +24,8 @@ class WeightScheme(StrEnum):
 
     @property
     def is_batch_invariant(self) -> bool:
-        """Whether a row's results are the same bits whatever else is in the batch."""
-        return self is not WeightScheme.INT8_DYNAMIC
+        """Whether a row's results are the same bits whatever else is in the batch.
+
+        With four bits ONNX Runtime treats a single row otherwise on processors without AVX-512.
+        """
+        return self not in (WeightScheme.INT8_DYNAMIC, WeightScheme.INT4)

@@ -110,7 +110,9 @@ def test_kept_weights_do_not_make_rows_touch_each_other(int4):
     tokens = np.random.default_rng(2).integers(3, 390, size=(7, 12))
     together = step_logits(int4, tokens)
     alone = [step_logits(int4, tokens[row : row + 1]) for row in range(len(tokens))]
-    assert np.array_equal(together, np.concatenate(alone, axis=1))
+    assert np.allclose(
+        together, np.concatenate(alone, axis=1), atol=1e-4
+    )  # up to the order of sums
 
 
 def test_float_weights_are_rounded_to_the_bits_asked_for(tmp_path):

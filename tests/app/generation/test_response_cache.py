@@ -18,6 +18,7 @@ MODEL = ModelIdentity(name="tiny", revision="1", runtime="torch")
 
 def key(number, num_tokens=3):
     return CacheKey(
+        keeps_stop=False,
         model=MODEL,
         prompt_ids=tuple(range(1000 * number, 1000 * number + num_tokens)),
         strategy="greedy",

@@ -70,7 +70,7 @@ async def test_n_is_the_number_of_sequences_under_both_names(service):
     assert await refusal(service, COMPLETIONS, prompt="a", **twice) == "num_return_sequences"
 
 
-@pytest.mark.parametrize("field", [*REFUSED, "nonsense", "num_beams"])
+@pytest.mark.parametrize("field", [*sorted(REFUSED.keys() - {"prompt"}), "nonsense", "num_beams"])
 async def test_what_cannot_be_served_is_refused_by_name(service, field):
     assert await refusal(service, COMPLETIONS, prompt="a", **{field: 1}) == field
 

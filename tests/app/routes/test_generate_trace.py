@@ -28,7 +28,7 @@ def path_of(trace, end):
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 async def test_the_way_to_each_sequence_is_its_tokens(service, strategy):
-    several = {} if strategy in ("greedy", "contrastive") else {"num_return_sequences": 2}
+    several = {} if strategy in ("greedy", "contrastive", "dola") else {"num_return_sequences": 2}
     way = {**way_of(strategy), **several}
     plain = await service.generate(**way, details=True)
     answer = await service.generate(**way, details=TRACE)

@@ -92,5 +92,5 @@ def test_what_cannot_be_compiled_is_refused_by_field_with_the_reason(grammars, k
 
 def test_a_tokenizer_that_cannot_be_read_refuses_every_grammar(piece_tokenizer):
     nobody = GrammarCompiler.build(piece_tokenizer, vocab_size=420, eos_token_ids=frozenset())
-    with pytest.raises(InvalidRequest, match="leave structured_outputs out"):
+    with pytest.raises(InvalidRequest, match="leave this out"):
         nobody.compile(SPEC, num_rows=1)
