@@ -43,7 +43,7 @@ KEY = re.compile(r"[!-+\--~]{16,256}")  # visible ASCII without commas
 TLS_FILES = ("tls_cert", "tls_key", "tls_client_ca")
 # What other users of the machine must not see in a list of processes.
 ENVIRONMENT_ONLY = frozenset({"api_keys", "admin_api_keys", "tls_key_password"})
-MAY_BE_SECRET = ENVIRONMENT_ONLY | {"rate_limit_redis", "otlp_endpoint"}  # URLs hold passwords
+URLS = frozenset({"rate_limit_redis", "otlp_endpoint"})
 
 
 def default_threads() -> int:
@@ -451,8 +451,10 @@ def _describe_one(field: str, message: str, mistake: ErrorDetails) -> str:
         return message.removeprefix("Value error, ")
     variable = ENVIRONMENT_PREFIX + field.upper()
     message = message.removeprefix("Value error, ")
-    if field.partition(".")[0] in MAY_BE_SECRET:  # which no log may hold
+    if field.partition(".")[0] in ENVIRONMENT_ONLY:  # a secret, which no log may hold
         return f"{variable}: {message}"
     option = field.replace("_", "-")
+    if field in URLS:  # which may hold passwords
+        return f"--{option} ({variable}): {message}"
     given = repr(mistake["input"])[:80]
     return f"--{option} ({variable}): {message}; it is {given}"

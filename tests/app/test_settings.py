@@ -217,3 +217,10 @@ def test_guesses_for_requests_that_do_not_say(given, guesses):
 def test_an_option_of_a_draft_model_that_is_not_there_is_refused(option):
     with pytest.raises(SettingsError, match=r"is of no use without draft_model"):
         load_settings(option)
+
+
+def test_a_wrong_address_is_not_shown_with_its_password(monkeypatch):
+    monkeypatch.setenv("BEAMLINE_RATE_LIMIT_REDIS", "http://:secret-word@host/0")
+    with pytest.raises(SettingsError, match="--rate-limit-redis") as caught:
+        load_settings()
+    assert "secret-word" not in str(caught.value)
