@@ -6,10 +6,12 @@ The request and answer shapes are those of the System One API, which vLLM, SGLan
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, Tag
+from pydantic import Field, Tag, field_validator
+from pydantic_core import PydanticCustomError
 
 from app.bodies.response_model import ResponseModel
 from app.bodies.strict_model import StrictModel
+from app.bodies.structured_outputs import is_text
 
 MAX_QUESTIONS = 64
 MAX_OPTIONS = 26  # their labels are the letters of the alphabet
@@ -63,6 +65,16 @@ class DecisionRequest(StrictModel):
     questions: Annotated[dict[str, Question], Field(min_length=1, max_length=MAX_QUESTIONS)] = (
         Field(description="Questions by a name of your own.")
     )
+
+    @field_validator("state", "questions", mode="before")
+    @classmethod
+    def _holds_text(cls, value: object) -> object:
+        if not is_text(value):
+            raise PydanticCustomError(
+                "no_text",
+                "Holds half of a surrogate pair, which is no character; send both or none",
+            )
+        return value
 
 
 class NoulAnswer(ResponseModel):

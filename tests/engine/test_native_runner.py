@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 from transformers import LlamaForCausalLM
 
 from decoding.adjustments import NO_ADJUSTMENTS, Adjustments
@@ -156,6 +158,11 @@ def test_hidden_states_are_those_of_the_model(exported, tiny_llama_folder, load_
         read = module(torch.tensor([prompt_ids]), output_hidden_states=True)
     expected = read.hidden_states[-1][0]
     distance = (said.hidden - expected).norm(dim=1) / expected.norm(dim=1)
+    stored = onnx.load(exported[0] / NATIVE_GRAPH_FILE).graph.initializer
+    (factors,) = (numpy_helper.to_array(each) for each in stored if each.name == "hidden/factors")
+    divided = said.hidden / torch.from_numpy(factors.copy())  # as the head wants them
+    is_nearer = (said.hidden - expected).norm() < (divided - expected).norm()
+    assert is_nearer == (exported[1].scheme is WeightScheme.W8A8)
     assert distance.median() < (1e-4 if exported[1].scheme is WeightScheme.FP32 else 0.1)
 
 

@@ -1,6 +1,7 @@
 """Scores against what generation reports, decisions against the scores of their labels."""
 
 import asyncio
+import json
 import math
 
 import pytest
@@ -141,3 +142,17 @@ async def test_mistakes_are_refused_by_name(service, path, body, param):
     response = await service.post(path, **body)
     assert response.status_code == 422, response.text
     assert response.json()["error"]["param"].startswith(param)
+
+
+@pytest.mark.parametrize("field", ["state", "questions"])
+async def test_half_characters_are_refused_by_field(service, field):
+    half = "\ud83d"
+    asked = {
+        "state": {"a": half if field == "state" else "b"},
+        "questions": {half if field == "questions" else "q": {"type": "noul"}},
+    }
+    response = await service.client.post(
+        "/v1/systemone", content=json.dumps(asked), headers={"Content-Type": "application/json"}
+    )
+    assert response.status_code == 422, response.text
+    assert response.json()["error"]["param"] == field
