@@ -115,8 +115,11 @@ async def test_a_chat_may_take_so_long_and_waits_so_long(service):
 
 
 async def test_a_failure_in_a_stream_is_told_in_it(service):
+    tokens = (await service.post("/tokenize", text="a")).json()["tokens"]
     service.hold(after=1)
     body = {"messages": USER, "stream": True, "max_tokens": 30}
+    # Nothing is sent for a token that is half a character, so this one is always drawn.
+    body["logit_bias"] = {str(tokens[-1]): 100}
     async with service.call("/v1/chat/completions", body) as call:
         await service.held()
         await service.until(lambda: "chat.completion.chunk" in call.text)
