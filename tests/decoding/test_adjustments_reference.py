@@ -102,7 +102,11 @@ def adjusted(scores: Tensor, rows: Sequence[FixedRow], asked: Sequence[Adjustmen
     return adjust(scores, rows, [compile_adjustments(each, TASK) for each in asked])
 
 
-@pytest.mark.parametrize(("asked", "build"), IN_TRANSFORMERS, ids=str)
+@pytest.mark.parametrize(
+    ("asked", "build"),
+    IN_TRANSFORMERS,
+    ids=lambda part: str(part) if isinstance(part, Adjustments) else "so",
+)
 def test_each_adjustment_gives_what_transformers_gives(
     asked: Adjustments, build: Callable[[int], list[LogitsProcessor]]
 ) -> None:
