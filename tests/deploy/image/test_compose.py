@@ -1,4 +1,4 @@
-"""docker-compose.yml: by its schema, and agreeing with the image, the service and the repository."""
+"""docker-compose.yml: by its schema, and agreeing with image, service and repository."""
 
 import json
 import re
@@ -52,7 +52,7 @@ def test_a_mistake_would_be_found(tmp_path):
     assert "readonly" in answer.stdout
 
 
-def test_every_variable_is_a_setting_that_takes_its_value(compose, keys, monkeypatch, tmp_path):
+def test_every_variable_is_a_setting_that_takes_its_value(compose, keys, monkeypatch):
     for file in (compose, keys):
         for name in SERVICES:
             given = file["services"][name]["environment"]
@@ -67,7 +67,7 @@ def test_every_variable_is_a_setting_that_takes_its_value(compose, keys, monkeyp
     assert settings.public_metrics
 
 
-def test_what_env_example_names_is_read(compose):
+def test_what_env_example_names_is_read():
     named = set(re.findall(r"^#?([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
     read = set(re.findall(r"\$\{([A-Z_]+)", MAIN.read_text() + KEYS.read_text()))
     assert named == read
@@ -92,6 +92,28 @@ def test_what_is_mounted_from_here_is_there(compose):
     if not (ROOT / "monitoring").exists():
         pytest.skip(f"this tree has no monitoring yet: {missing}")
     assert not missing
+
+
+def test_dashboards_are_where_grafana_is_told_to_look(compose):
+    folder = ROOT / "monitoring/grafana/provisioning/dashboards"
+    if not folder.exists():
+        pytest.skip("this tree has no monitoring yet")
+    told = [yaml.safe_load(file.read_text()) for file in folder.glob("*.y*ml")]
+    paths = {each["options"]["path"] for file in told for each in file["providers"]}
+    mounted = [volume.split(":") for volume in compose["services"]["grafana"]["volumes"]]
+    assert paths == {
+        to for source, to, *_ in mounted if source == "./monitoring/grafana/dashboards"
+    }
+
+
+def test_prometheus_finds_the_service_by_its_name(compose):
+    if not (ROOT / "prometheus.yml").exists():
+        pytest.skip("this tree has no monitoring yet")
+    jobs = yaml.safe_load((ROOT / "prometheus.yml").read_text())["scrape_configs"]
+    targets = {t for job in jobs for each in job["static_configs"] for t in each["targets"]}
+    assert f"api:{Settings.model_fields['port'].default}" in targets
+    for name in SERVICES:
+        assert "api" in compose["services"][name]["networks"]["default"]["aliases"]
 
 
 def test_named_volumes_are_declared_and_used(compose):

@@ -1,4 +1,4 @@
-"""The image's health check, run as an engine would: healthy when ready, ill when nobody is there."""
+"""The image's health check, run as an engine would: well when ready, ill when nobody is there."""
 
 import json
 import re
