@@ -4,7 +4,6 @@
 # buildah executes the Dockerfile itself, by chroot, on a base that debootstrap makes of Debian's
 # packages as Docker's official one is. Then the service runs from the image's files as a container
 # would: with its entry point, environment and user, on a root that cannot be written. Needs root
-#
 # and the Debian packages buildah, bubblewrap and debootstrap. BUILD_OPTIONS are buildah's, such as
 # --build-arg TORCH_INDEX=... or --volume for a pip.conf.
 set -euo pipefail
@@ -73,8 +72,12 @@ curl --fail --silent --show-error "http://127.0.0.1:$port/generate" --json \
     '{"text": "The capital of France is", "strategy": "beam", "max_new_tokens": 12}'
 echo
 inside /bin/sh -c 'id; ! touch /opt/x /var/cache/beamline/x'
-# To the service itself, as an engine does: bwrap is only its parent.
-kill -TERM "$(pgrep --parent "$service" --full beamline)"
+# To the service itself, as an engine does, and not to the shell and bwrap around it.
+process=$service
+while [[ $(ps -o comm= -p "$process") =~ ^(bash|bwrap|try_image.sh)$ ]]; do
+    process=$(pgrep --parent "$process")
+done
+kill -TERM "$process"
 code=0
 wait "$service" || code=$?
 tail -n 2 "$log"
