@@ -26,7 +26,6 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates g++ python3-venv \
     && rm -rf /var/lib/apt/lists/*
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
-    PIP_NO_COMPILE=1 \
     PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
 COPY pyproject.toml constraints.txt deploy/image/requirements.py ./
@@ -72,12 +71,12 @@ RUN mkdir -p /opt/models \
     fi \
     && rm -rf /tmp/cache
 
-# --- The CPU's packages without what only developers use, and with the bytecode that a start
-# --- reads: on a read-only disk each start would compile it again.
+# --- The CPU's packages without what only developers use. The service is started once, so that an
+# --- image that does not serve is not made.
 FROM build-cpu AS trimmed
 COPY --from=model /opt/models /opt/models
-COPY deploy/image/trim.sh deploy/image/warm_up.py ./
-RUN sh trim.sh /opt/beamline && HF_HUB_OFFLINE=1 /opt/beamline/bin/python warm_up.py /opt/models
+COPY deploy/image/trim.sh deploy/image/try_start.py ./
+RUN sh trim.sh /opt/beamline && HF_HUB_OFFLINE=1 /opt/beamline/bin/python try_start.py /opt/models
 
 # --- The same of torch's build for CUDA, whose wheels bring CUDA's libraries with them.
 FROM build AS build-cuda
@@ -90,11 +89,11 @@ RUN --mount=type=cache,target=/root/.cache/pip \
         --constraint constraints.txt --requirement requirements.txt \
     && tools/bin/python -m pip --python /opt/beamline/bin/python install --no-deps "${EMBEDDED}"
 COPY . source
-COPY deploy/image/warm_up.py ./
+COPY deploy/image/try_start.py ./
 RUN tools/bin/python -m pip --python /opt/beamline/bin/python install \
         --no-cache-dir --no-deps --no-build-isolation ./source \
     && tools/bin/python -m pip --python /opt/beamline/bin/python check \
-    && /opt/beamline/bin/python warm_up.py
+    && /opt/beamline/bin/python try_start.py
 
 # --- What all services have in common, whatever computes.
 FROM base AS service

@@ -1,7 +1,6 @@
-"""Starts the service once while an image is made: `warm_up.py [FOLDER OF MODELS]`.
+"""Starts the service once while an image is made: `try_start.py [FOLDER OF MODELS]`.
 
-It shows that what was installed serves, and leaves the bytecode of all that a start imports, which
-a service on a read-only disk could not keep. Without a model the modules are only imported.
+It shows that what was installed and trimmed serves. Without a model its modules are only imported.
 """
 
 import json
