@@ -27,10 +27,10 @@ MODEL_FILES := $(VENV)/.installed-default-model
 .DELETE_ON_ERROR:
 # `check` runs lint before test, and test's summary is the last thing printed.
 .NOTPARALLEL:
-.PHONY: help clients serve test test-all lint check format clean distclean
+.PHONY: help clients image-check image-run serve test test-all lint check format clean distclean
 
 help: ## Show this list.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 serve: $(RUNTIME) $(if $(MODEL),,$(MODEL_FILES)) ## Run the service: [HOST=127.0.0.1] [PORT=8000] [MODEL=hub id, folder or GGUF file].
 	@exec $(BIN)/beamline serve --host "$(HOST)" --port "$(PORT)" $(if $(MODEL),--model "$(MODEL)")
@@ -54,6 +54,12 @@ format: $(DEVELOPMENT) ## Format the code and apply the safe fixes.
 	$(BIN)/ruff check --fix .
 
 clients: $(CLIENTS) $(TGI_CLIENT) ## Install clients that pin other versions than ours, for their tests.
+
+image-check: $(DEVELOPMENT) ## Check Dockerfile and docker-compose.yml; a part of `test`.
+	$(BIN)/python -m pytest -q tests/deploy/image
+
+image-run: ## Build the image without a container engine and serve from it: as root, minutes.
+	deploy/image/try_image.sh
 
 clean: ## Remove caches and build products.
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -13,6 +13,8 @@ from app.commands.doctor import doctor
 from app.commands.generate import HELP as GENERATE_HELP
 from app.commands.generate import generate
 from app.commands.models import models_app
+from app.commands.operators import HELP as OPERATORS_HELP
+from app.commands.operators import operators
 from app.commands.optimize import optimize_app
 from app.commands.serve import HELP as SERVE_HELP
 from app.commands.serve import serve
@@ -45,6 +47,7 @@ app.command(help=GENERATE_HELP)(generate)
 app.command(help=CHAT_HELP)(chat)
 app.command(help=BENCH_HELP)(bench)
 app.command(help=DOCTOR_HELP)(doctor)
+app.command(help=OPERATORS_HELP)(operators)
 app.add_typer(optimize_app, name="optimize")
 app.add_typer(models_app, name="models")
 app.add_typer(keys_app, name="keys")

@@ -20,11 +20,12 @@ from app.process.progress import ProgressCallback
 from app.runtime_choice import DEFAULT_WEIGHTS, check_runtime, must_be_onnx, why_torch
 from app.settings import Settings
 from app.state import ServedModel
+from engine.compiled_operators import find_compiled
 from engine.config import EngineConfig
 from engine.decoder_shape import DecoderShape
 from engine.engine import Engine
 from engine.errors import EngineError, NativeUnavailable
-from engine.native_library import build_native_library
+from engine.native_library import build_native_library, processor_digest
 from engine.runner import Runner
 from optimize.check import CheckedProgram, check_model
 from optimize.errors import CacheUnusable, NotEnoughMemory, OnnxUnsupported
@@ -199,9 +200,8 @@ def _open_native(
 
     if prepared.native_graph is None or not settings.native:
         return None
-    progress("compiling operators (only once)", 0.0)
     try:
-        library = build_native_library(settings.cache_folder / "operators")
+        library = _find_library(settings, progress)
     except NativeUnavailable as error:
         logger.warning("serving with ONNX Runtime's own operators: %s", error)
         return None
@@ -222,6 +222,17 @@ def _open_native(
     return _Opened(runner, config, operators="native")
 
 
+def _find_library(settings: Settings, progress: ProgressCallback) -> Path:
+    """Our operators: those that were made for this start, else compiled here."""
+    if settings.operators_folder is not None:
+        try:
+            return find_compiled(settings.operators_folder)
+        except NativeUnavailable as error:
+            logger.warning("compiling operators here: %s", error)
+    progress("compiling operators (only once)", 0.0)
+    return build_native_library(settings.cache_folder / "operators")
+
+
 def _check_once(
     runner: "NativeRunner",
     prepared: PreparedOnnx,
@@ -233,7 +244,9 @@ def _check_once(
     from engine.native_check import check_native, trial_config  # noqa: PLC0415  imports a runtime
     from engine.onnx_runner import OnnxRunner  # noqa: PLC0415
 
-    checked = library.with_name(f"{library.stem}-{prepared.revision[:16]}.checked")
+    # Whoever compiled it: what a processor computes is seen on this one only.
+    name = f"{library.stem}-{processor_digest()}-{prepared.revision[:16]}.checked"
+    checked = settings.cache_folder / "operators" / name
     if checked.is_file():
         return
     progress("checking operators (only once)", 0.0)
@@ -241,6 +254,7 @@ def _check_once(
     config = trial_config(shape, settings.engine_config)
     check_native(runner, OnnxRunner.load(prepared.graph, shape, config, vocab_size=vocab_size))
     with suppress(OSError):  # on a read-only disk it is checked with every start
+        checked.parent.mkdir(parents=True, exist_ok=True)
         checked.touch()
 
 

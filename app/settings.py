@@ -89,6 +89,10 @@ class Settings(BaseSettings):
         default=True,
         description="On onnx, compile and use operators of our own; without them it is slower.",
     )
+    operators_folder: Path | None = Field(
+        default=None,
+        description="Operators that `beamline operators` compiled, for a machine without compiler.",
+    )
     calibration: Path | None = Field(
         default=None, description="UTF-8 text to calibrate the weights with, like those to serve."
     )
@@ -281,10 +285,17 @@ class Settings(BaseSettings):
             raise ValueError("should be like redis://host:6379/0, or rediss:// for TLS")
         return url
 
-    @field_validator("cache_folder", "calibration", "keys_file", *TLS_FILES)
+    @field_validator("cache_folder", "operators_folder", "calibration", "keys_file", *TLS_FILES)
     @classmethod
     def _expand_user(cls, path: Path | None) -> Path | None:
         return None if path is None else path.expanduser()
+
+    @field_validator("operators_folder")
+    @classmethod
+    def _check_operators(cls, folder: Path | None) -> Path | None:
+        if folder is not None and not folder.is_dir():
+            raise ValueError("is no folder: `beamline operators` makes one")
+        return folder
 
     @model_validator(mode="after")
     def _rows_fit_in_a_step(self) -> Self:

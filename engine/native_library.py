@@ -2,7 +2,7 @@
 
 They are C++ in `native/`, compiled for the very processor, so a library is found again only where
 sources, compiler and processor are the same. Needs a C++ compiler (GCC or Clang); without one the
-service runs on ONNX Runtime's own operators.
+service takes what `compiled_operators.py` made elsewhere, or ONNX Runtime's own operators.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from engine.errors import NativeUnavailable
@@ -36,21 +37,36 @@ def build_native_library(
     Raises:
         NativeUnavailable: there is no compiler, or it fails; the message says why.
     """
-    program = compiler or next(filter(None, map(shutil.which, COMPILERS)), None)
-    if program is None:
-        raise NativeUnavailable("this machine has no C++ compiler; install g++ for faster answers")
+    program = find_compiler(compiler)
     library = folder / f"operators-{_digest(program, target)}.so"
     if not library.is_file():
-        _compile(program, target, library)
+        compile_library(program, (target,), library)
     return library
 
 
-def _compile(program: str, target: str, library: Path) -> None:
+def find_compiler(given: str | None = None) -> str:
+    """The C++ compiler that was given, else one of this machine.
+
+    Raises:
+        NativeUnavailable: there is none.
+    """
+    program = given or next(filter(None, map(shutil.which, COMPILERS)), None)
+    if program is None:
+        raise NativeUnavailable("this machine has no C++ compiler; install g++ for faster answers")
+    return program
+
+
+def compile_library(program: str, targets: Sequence[str], library: Path) -> None:
+    """Compile the operators with these flags for processors; the library is there whole or not.
+
+    Raises:
+        NativeUnavailable: the compiler fails, or the folder cannot be written.
+    """
     try:
         library.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=library.parent) as scratch:
             made = Path(scratch) / library.name
-            command = [program, *FLAGS, target, str(SOURCES / "operators.cpp"), "-o", str(made)]
+            command = [program, *FLAGS, *targets, str(SOURCES / "operators.cpp"), "-o", str(made)]
             subprocess.run(
                 command, check=True, capture_output=True, text=True, timeout=COMPILE_SECONDS
             )
@@ -63,10 +79,15 @@ def _compile(program: str, target: str, library: Path) -> None:
 
 def _digest(program: str, target: str) -> str:
     """Of everything that decides what the compiler makes."""
-    parts = hashlib.sha256()
+    about = (sources_digest(), target, _version(program), _processor())
+    return hashlib.sha256(repr(about).encode()).hexdigest()[:16]
+
+
+def sources_digest() -> str:
+    """Of what is compiled and how, whatever the processor."""
+    parts = hashlib.sha256(repr(FLAGS).encode())
     for source in sorted(SOURCES.iterdir()):
         parts.update(source.read_bytes())
-    parts.update(repr((FLAGS, target, _version(program), _processor())).encode())
     return parts.hexdigest()[:16]
 
 
@@ -85,3 +106,13 @@ def _processor() -> str:
         lines = _CPU_INFO.read_text(errors="replace").splitlines()
         return next((line for line in lines if line.startswith(("flags", "Features"))), "")
     return f"{platform.machine()} {platform.processor()}"
+
+
+def processor_digest() -> str:
+    """Tells kinds of processors apart."""
+    return hashlib.sha256(_processor().encode()).hexdigest()[:16]
+
+
+def instructions() -> frozenset[str]:
+    """The same, one by one."""
+    return frozenset(_processor().partition(":")[2].split())

@@ -17,7 +17,7 @@ from app.settings import Settings
 PANELS: Mapping[str, tuple[str, ...]] = {
     "Model": (
         *("model", "revision", "runtime", "weights", "calibration", "native"),
-        *("device", "dtype", "trust_remote_code", "cache_folder"),
+        *("device", "dtype", "trust_remote_code", "cache_folder", "operators_folder"),
     ),
     "Draft model": ("draft_model", "draft_revision", "num_speculative_tokens"),
     "Server": (

@@ -44,7 +44,7 @@ def _operators(case: Case) -> Iterator[Advice]:
         finding, remedy = "--no-native is set", "leave it out: our own operators are faster"
     elif case.machine.compiler is None:
         finding = "there is no C++ compiler, so our own operators cannot be made"
-        remedy = "install g++ (in an image: while it is built, and keep the cache folder)"
+        remedy = "install g++, or bring operators: `beamline operators`, --operators-folder"
     else:
         finding = "our own operators are not used for this model"
         remedy = "see the remarks of the loader for the reason"
@@ -52,10 +52,11 @@ def _operators(case: Case) -> Iterator[Advice]:
 
 
 def _compiler(case: Case) -> Iterator[Advice]:
-    if case.trial.model is None and case.machine.compiler is None and case.settings.native:
+    has_none = case.machine.compiler is None and case.settings.operators_folder is None
+    if case.trial.model is None and has_none and case.settings.native:
         yield Advice(
             finding="there is no C++ compiler, so our own operators cannot be made",
-            remedy="install g++",
+            remedy="install g++, or bring operators: `beamline operators`, --operators-folder",
         )
 
 

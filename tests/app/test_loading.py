@@ -8,6 +8,7 @@ import pytest
 from app.loading import load_model
 from app.settings import load_settings
 from engine import native_library
+from engine.compiled_operators import compile_for_others
 from engine.native_runner import NativeRunner
 from engine.onnx_runner import OnnxRunner
 from tests.engine.exports import save_tiny_llama
@@ -21,9 +22,14 @@ def workshop(tmp_path_factory):
     return folder
 
 
-def load(workshop):
+def load(workshop, **more):
     """The runner that serves the model, and the stages on the way."""
-    given = {"model": str(workshop / "model"), "weights": "fp32", "threads": 1, "max_rows": 8}
+    given = more | {
+        "model": str(workshop / "model"),
+        "weights": "fp32",
+        "threads": 1,
+        "max_rows": 8,
+    }
     stages = []
     settings = load_settings(given | {"cache_folder": workshop / "cache"})
     loaded = load_model(settings, lambda stage, _part: stages.append(stage))
@@ -55,3 +61,21 @@ def test_operators_that_compute_something_else_do_not_serve(
             runner, _ = load(workshop)
         assert isinstance(runner, OnnxRunner)
         assert "give other logits" in caplog.text
+
+
+def test_operators_compiled_elsewhere_serve_without_a_compiler(workshop, tmp_path, monkeypatch):
+    list(compile_for_others(tmp_path / "operators"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    runner, stages = load(workshop, operators_folder=tmp_path / "operators")
+    assert isinstance(runner, NativeRunner)
+    assert not any("compiling" in stage for stage in stages)
+    assert "checking operators (only once)" in stages
+    _, stages = load(workshop, operators_folder=tmp_path / "operators")
+    assert "checking operators (only once)" not in stages
+
+
+def test_a_folder_without_operators_is_reported_and_made_up_for(workshop, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING, logger="app.loading"):
+        runner, _ = load(workshop, operators_folder=tmp_path)
+    assert isinstance(runner, NativeRunner)
+    assert "holds no operators of this version" in caplog.text

@@ -224,3 +224,9 @@ def test_a_wrong_address_is_not_shown_with_its_password(monkeypatch):
     with pytest.raises(SettingsError, match="--rate-limit-redis") as caught:
         load_settings()
     assert "secret-word" not in str(caught.value)
+
+
+def test_a_folder_of_operators_has_to_exist(tmp_path):
+    assert load_settings({"operators_folder": str(tmp_path)}).operators_folder == tmp_path
+    with pytest.raises(SettingsError, match=r"--operators-folder .*beamline operators"):
+        load_settings({"operators_folder": str(tmp_path / "none")})

@@ -7,21 +7,31 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from engine.native_library import THIS_PROCESSOR, build_native_library
+from engine.compiled_operators import KINDS
+from engine.native_library import (
+    THIS_PROCESSOR,
+    compile_library,
+    find_compiler,
+    instructions,
+)
 from engine.native_runner import BLOCK_TOKENS
 
 ONNX_TYPES = {"f": TensorProto.FLOAT, "i": TensorProto.INT32}
 
 
-# On x86-64 the operators are written for three kinds of processors; any other has one of them.
-TARGETS = [THIS_PROCESSOR]
-if platform.machine() == "x86_64":
-    TARGETS += ["-march=x86-64-v3", "-march=x86-64-v2"]
+# As they are compiled here, and as for each kind of processor that this one is of.
+TARGETS = {"native": (THIS_PROCESSOR,)} | {
+    kind.name: kind.targets
+    for kind in KINDS.get(platform.machine(), ())
+    if kind.needs <= instructions()
+}
 
 
 @pytest.fixture(scope="module", params=TARGETS)
 def library(request, tmp_path_factory):
-    return build_native_library(tmp_path_factory.mktemp("operators"), target=request.param)
+    made = tmp_path_factory.mktemp("operators") / "operators.so"
+    compile_library(find_compiler(), TARGETS[request.param], made)
+    return made
 
 
 @pytest.fixture(scope="module")

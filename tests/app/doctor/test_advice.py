@@ -69,7 +69,7 @@ def test_a_good_machine_gets_no_advice():
     ("case", "words"),
     [
         ({"trial": WITHOUT_OURS, "native": False}, "--no-native is set"),
-        ({"trial": WITHOUT_OURS, "machine": {"compiler": None}}, "install g++ (in an image"),
+        ({"trial": WITHOUT_OURS, "machine": {"compiler": None}}, "install g++, or bring operators"),
         ({"trial": WITHOUT_OURS}, "see the remarks of the loader"),
         ({"trial": Trial(problem=None), "machine": {"compiler": None}}, "install g++"),
         ({"trial": ON_TORCH, "runtime": "torch"}, "leave out --runtime"),
