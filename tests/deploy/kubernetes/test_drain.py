@@ -122,14 +122,16 @@ def test_sigterm_under_load_fails_nothing_that_was_accepted(server):
         seeds = range(NUM_EACH, 2 * NUM_EACH)
         answers = [threads.submit(whole_answer, url, seed) for seed in seeds]
         knocking = [threads.submit(knock, url, is_draining) for _ in range(NUM_KNOCKING)]
-        wait_for_load(url, 2 * NUM_EACH)
-        server.signal(signal.SIGTERM)
-        pause = threading.Event()
-        while (probe := httpx.get(url + "/readyz")).status_code == 200:
-            pause.wait(0.01)
-        assert probe.status_code == 503
-        assert httpx.get(url + "/livez").status_code == 200
-        is_draining.set()
+        try:
+            wait_for_load(url, 2 * NUM_EACH)
+            server.signal(signal.SIGTERM)
+            pause = threading.Event()
+            while (probe := httpx.get(url + "/readyz")).status_code == 200:
+                pause.wait(0.01)
+            assert probe.status_code == 503
+            assert httpx.get(url + "/livez").status_code == 200
+        finally:
+            is_draining.set()  # or those who knock would wait for ever
         ends = [each.result() for each in streams]
         whole = [each.result() for each in answers]
         outcomes = sum((each.result() for each in knocking), Counter())
