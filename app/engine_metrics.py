@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from app.state import Services, ServiceStatus
-from engine.messages import EngineStats
+from engine.messages import EngineLimits, EngineStats
 
 
 class ServiceCollector(Collector):
@@ -30,6 +30,8 @@ class ServiceCollector(Collector):
         stats = EngineStats() if worker is None else worker.stats
         yield from _engine_gauges(stats)
         yield from _engine_totals(stats)
+        if worker is not None:
+            yield _cache_info(worker.limits)
         yield from _service_metrics(self._services)
 
 
@@ -88,6 +90,21 @@ def _engine_totals(stats: EngineStats) -> Iterator[Metric]:
         ),
     ):
         yield CounterMetricFamily(name, help_text, value=value)
+
+
+def _cache_info(limits: EngineLimits) -> Metric:
+    """How the KV cache is cut up, as labels: what a balancer that knows prefixes asks for."""
+    labels = {"block_size": limits.block_size, "num_blocks": num_cache_blocks(limits)}
+    info = GaugeMetricFamily(
+        "kv_cache_info", "Tokens of a block of the KV cache, and its blocks.", labels=list(labels)
+    )
+    info.add_metric([str(value) for value in labels.values()], 1.0)
+    return info
+
+
+def num_cache_blocks(limits: EngineLimits) -> int:
+    """Blocks that the KV cache holds at most."""
+    return limits.max_cached_tokens // limits.block_size
 
 
 def _service_metrics(services: Services) -> Iterator[Metric]:

@@ -35,6 +35,7 @@ from app.telemetry.journal import Journal
 from app.telemetry.record import RequestObserver
 from app.text.executor import TextExecutor
 from app.text.grammar.compiler import GrammarCompiler
+from app.vllm_metrics import VllmCollector
 from engine.errors import EngineError
 from engine.messages import Event
 from engine.worker import EngineWorker
@@ -67,6 +68,8 @@ def build_services(settings: Settings) -> Services:
         observers=_build_observers(settings, time.monotonic),
     )
     services.metrics.registry.register(ServiceCollector(services))
+    if settings.metrics_compat == "vllm":
+        services.metrics.registry.register(VllmCollector(services))
     return services
 
 

@@ -152,6 +152,10 @@ class Settings(BaseSettings):
         description="URL of an OTLP/HTTP collector that traces are sent to; "
         "by default OTEL_EXPORTER_OTLP_ENDPOINT.",
     )
+    metrics_compat: Literal["vllm"] | None = Field(
+        default=None,
+        description="Give the gauges that balancers read a second time, under vLLM's names.",
+    )
     sse_keep_alive_seconds: Annotated[float, Field(gt=0.0, le=3600.0)] = Field(
         default=15.0,
         description="Silence in a stream after which a comment is sent, against proxies' timeouts.",

@@ -87,7 +87,7 @@ class Engine:
             vocab_size=self._runner.vocab_size,
             max_rows=self._config.max_rows,
             max_cached_tokens=self._runner.cache.max_tokens,
-            block_size=self._config.block_size,
+            block_size=self._runner.cache.block_size,
             is_deterministic=self._runner.is_deterministic,
             has_all_logits=self._runner.has_all_logits,
             has_draft_model=self._draft_model is not None,

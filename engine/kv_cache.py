@@ -15,6 +15,10 @@ class KVCache(Protocol):
     """Room for the keys and values of sequences, shared where their tokens are the same."""
 
     @property
+    def block_size(self) -> int:
+        """Tokens of a prompt that are kept and found again together."""
+
+    @property
     def max_tokens(self) -> int:
         """Tokens the cache can hold when nothing is shared."""
 

@@ -147,7 +147,7 @@ class EngineLimits:
     vocab_size: int
     max_rows: int  # rows one step can hold, so the most beams or samples of a request
     max_cached_tokens: int  # tokens the KV cache can hold in all
-    block_size: int  # tokens a KV block holds
+    block_size: int  # tokens of a prompt that the KV cache keeps and finds again together
     is_deterministic: bool  # whether a request gets the same bits whatever runs beside it
     has_hidden_states: bool  # whether strategies may look at hidden states
     has_all_logits: bool  # whether logits can be had after several tokens of a row in one step

@@ -51,6 +51,11 @@ class RowCache:
         return self._max_tokens
 
     @property
+    def block_size(self) -> int:
+        """Tokens of a prompt that are found again together: a piece of it."""
+        return self._alignment
+
+    @property
     def alignment(self) -> int:
         """Pieces of a prompt end at multiples of this."""
         return self._alignment

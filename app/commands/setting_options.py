@@ -22,7 +22,14 @@ PANELS: Mapping[str, tuple[str, ...]] = {
     "Draft model": ("draft_model", "draft_revision", "num_speculative_tokens"),
     "Server": (
         *("host", "port", "max_body_bytes", "grace_seconds", "stall_seconds"),
-        *("log_level", "log_format", "access_log", "log_prompts", "otlp_endpoint"),
+        *(
+            "log_level",
+            "log_format",
+            "access_log",
+            "log_prompts",
+            "otlp_endpoint",
+            "metrics_compat",
+        ),
         *("cors_origins", "tls_cert", "tls_key", "tls_client_ca"),
     ),
     "Access": (

@@ -1,0 +1,49 @@
+"""The real kubectl, and a live server to hold names of metrics against."""
+
+import subprocess
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.deploy.kubernetes.rendering import KUBECTL
+from tests.e2e.conftest import (
+    ServerProcess,
+    beamline,
+    build_tokenizer,
+    save_tiny_model,
+    serve_tiny,
+    server_environment,
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kubectl() -> Path:
+    """The binary that renders; it is one for Linux on x86-64."""
+    try:
+        subprocess.run([KUBECTL, "version", "--client"], capture_output=True, check=True)
+    except OSError as error:
+        pytest.skip(f"needs `make k8s-tools` ({error})")
+    return KUBECTL
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    save_tiny_model(folder, build_tokenizer())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def live_families(model_folder, tmp_path_factory) -> dict:
+    """What a real server shows on /metrics, by name, vLLM's names included."""
+    cache = str(tmp_path_factory.mktemp("cache"))
+    options = ("--runtime", "torch", "--metrics-compat", "vllm")
+    command = beamline(*serve_tiny(model_folder), *options)
+    server = ServerProcess(command, server_environment(BEAMLINE_CACHE_FOLDER=cache))
+    try:
+        text = httpx.get(server.ready_url() + "/metrics").text
+    finally:
+        server.close()
+    return {family.name: family for family in text_string_to_metric_families(text)}

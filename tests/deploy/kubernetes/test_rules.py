@@ -1,0 +1,25 @@
+"""The PrometheusRule is monitoring/rules, group for group."""
+
+import runpy
+
+import pytest
+import yaml
+
+from tests.deploy.kubernetes.rendering import ROOT, named, overlay
+
+WRITER = runpy.run_path(str(ROOT / "k8s" / "prometheus_rule.py"))
+
+
+def test_the_kept_copy_is_not_old():
+    files = WRITER["rule_files"]()
+    if not files:
+        pytest.skip("monitoring/rules is not here")
+    expected = WRITER["prometheus_rule"](files)
+    assert yaml.safe_load(WRITER["TARGET"].read_text()) == expected, "run `make k8s-rules`"
+
+
+def test_rules_come_with_the_monitoring():
+    rule = named(overlay("production"), "PrometheusRule")
+    monitor = named(overlay("production"), "ServiceMonitor")
+    assert rule["spec"]["groups"]
+    assert rule["metadata"]["labels"] == monitor["metadata"]["labels"]
