@@ -8,7 +8,9 @@ of an answer is asked again elsewhere.
 * `application.py`: what Ray imports, with its `arguments.py`.
 * `call.py`: a request on its way from front to replica.
 * `scaling.py`: how many replicas there should be.
+* `fleet.py`: the front in a process of Ray's; all that it knows of Ray.
 * `fleet_metrics.py`: the metrics of all replicas as one page.
+* `local.py`: a cluster of one machine, for tests and a first look.
 
 Needs `pip install 'beamline[ray]'`. `app` knows nothing of it.
 """

@@ -14,7 +14,6 @@ CHAT_TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
 )
-PROGRAM = Path(__file__).parent / "ray_service.py"
 ROOT = Path(__file__).parents[3]
 REPLICA_TITLE = "ray::ServeReplica:beamline:Replica"
 
@@ -24,7 +23,8 @@ class RayService(ServerProcess):
 
     def __init__(self, arguments: dict[str, object], environment: dict[str, str]) -> None:
         self.port = _free_port()
-        command = [sys.executable, str(PROGRAM), json.dumps(arguments), str(self.port)]
+        program = [sys.executable, "-m", "deploy.ray.local"]
+        command = [*program, json.dumps(arguments), str(self.port)]
         super().__init__(command, environment)
 
     def replica_processes(self) -> list[psutil.Process]:
