@@ -68,13 +68,19 @@ def run_predict(options: argparse.Namespace) -> None:
 def run_check(options: argparse.Namespace) -> None:
     """Measure, predict and compare on two real servers."""
     print(_machine())
+    lengths = {"prompt": options.prompt_tokens[0], "answer": options.new_tokens[0]}
     with two_servers(*_serving(options)) as urls:
-        costs = StepCosts.load(options.costs) if options.costs else measure(urls, _machine())
-        _print_costs(costs)
-        lengths = {"prompt": options.prompt_tokens[0], "answer": options.new_tokens[0]}
-        for rate in options.rate:
-            real = serve_poisson(urls, rate=rate, seconds=options.seconds, **lengths)
-            _print_comparison(rate, real, _replayed(real, costs, options))
+        before = StepCosts.load(options.costs) if options.costs else measure(urls, _machine())
+        served = {
+            rate: serve_poisson(urls, rate=rate, seconds=options.seconds, **lengths)
+            for rate in options.rate
+        }
+        after = before if options.costs else measure(urls, _machine())
+    costs = before.mean_with(after)  # neighbours on the machine come and go
+    for each in (before, after):
+        _print_costs(each)
+    for rate, real in served.items():
+        _print_comparison(rate, real, _replayed(real, costs, options))
     print(f"load average at the end: {os.getloadavg()[0]:.1f}")
 
 

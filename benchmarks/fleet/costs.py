@@ -38,6 +38,18 @@ class StepCosts:
         slope = max((second - first) / (high - low), 0.0)
         return first + slope * (number - low)
 
+    def mean_with(self, other: "StepCosts") -> "StepCosts":
+        """Halfway to others, for the numbers of sequences that both know."""
+        common = sorted(self.decode_seconds.keys() & other.decode_seconds.keys())
+        return StepCosts(
+            decode_seconds={
+                number: (self.decode_seconds[number] + other.decode_seconds[number]) / 2
+                for number in common
+            },
+            prompt_token_seconds=(self.prompt_token_seconds + other.prompt_token_seconds) / 2,
+            source=self.source,
+        )
+
     def save(self, file: Path) -> None:
         """Write it as JSON."""
         content = {

@@ -45,6 +45,13 @@ def test_a_step_costs_a_straight_line_between_and_beyond_what_was_measured():
     assert COSTS.step_seconds(127, 0) == pytest.approx(0.05)
 
 
+def test_the_mean_of_two_measurements_lies_between_them():
+    other = StepCosts(decode_seconds={1: 0.02, 2: 0.5, 64: 0.04}, prompt_token_seconds=0.0003)
+    mean = COSTS.mean_with(other)
+    assert dict(mean.decode_seconds) == pytest.approx({1: 0.015, 64: 0.035})
+    assert mean.prompt_token_seconds == pytest.approx(0.0002)
+
+
 def test_costs_survive_their_file(tmp_path):
     COSTS.save(tmp_path / "costs.json")
     assert StepCosts.load(tmp_path / "costs.json") == COSTS
