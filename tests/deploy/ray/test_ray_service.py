@@ -115,10 +115,11 @@ def test_sessions_spread_over_the_replicas_and_keep_theirs(client):
 
 
 def test_a_client_that_hangs_up_ends_its_generation(client):
-    endless = BODY | {"max_new_tokens": 60_000}
+    endless = BODY | {"max_new_tokens": 60_000, "min_new_tokens": 60_000}  # whatever ends a text
     with client.stream("POST", "/generate/stream", json=endless) as answer:
         home = answer.headers["x-replica"]
-        next(answer.iter_lines())
+        lines = answer.iter_lines()  # kept: httpx hangs up when it is dropped
+        next(lines)
         wait_until(lambda: metric_by_replica(client, "running_requests")[home] == 1.0)
     wait_until(lambda: metric_by_replica(client, "running_requests")[home] == 0.0)
 
@@ -144,7 +145,7 @@ def test_no_request_is_lost_with_its_replica(client, ray_service):
 
 
 def test_a_stream_that_had_begun_tells_that_its_replica_died(client, ray_service):
-    endless = BODY | {"max_new_tokens": 60_000}
+    endless = BODY | {"max_new_tokens": 60_000, "min_new_tokens": 60_000}  # whatever ends a text
     with client.stream("POST", "/generate/stream", json=endless) as answer:
         lines = answer.iter_lines()
         next(lines)
