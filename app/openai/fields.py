@@ -22,6 +22,7 @@ from app.bodies.generation_fields import GenerationFields, contradiction
 from app.bodies.request_models import StrategyUnion
 from app.bodies.strict_model import StrictModel
 from app.openai.default_strategy import DefaultStrategy
+from app.openai.other_servers import HINTS, without_what_is_so
 from app.text.request import Prompt, TextRequest
 from decoding.base import Strategy
 
@@ -59,6 +60,7 @@ REFUSED: Mapping[str, str] = MappingProxyType(
         "guided_choice": "Did you mean structured_outputs.choice?",
         "guided_grammar": "Did you mean structured_outputs.grammar?",
         "do_sample": "Leave it out; send temperature 0 for no randomness.",
+        **HINTS,
     }
 )
 
@@ -146,9 +148,9 @@ class OpenAIUnion(StrategyUnion):
     def __get_pydantic_core_schema__(
         self, source: type[GenerationFields], handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        """The union, of bodies without nulls."""
+        """The union, of bodies without nulls and without what goes without saying."""
         return core_schema.no_info_before_validator_function(
-            _without_nulls, super().__get_pydantic_core_schema__(source, handler)
+            _tidied, super().__get_pydantic_core_schema__(source, handler)
         )
 
 
@@ -162,7 +164,7 @@ def _nullable(field: JsonSchemaValue) -> JsonSchemaValue:
     return {**said, "anyOf": [field, {"type": "null"}]}
 
 
-def _without_nulls(body: object) -> object:
+def _tidied(body: object) -> object:
     if not isinstance(body, dict):
         return body
-    return {name: value for name, value in body.items() if value is not None}
+    return without_what_is_so({name: value for name, value in body.items() if value is not None})
