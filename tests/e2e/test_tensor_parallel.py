@@ -76,6 +76,7 @@ def test_a_process_that_is_killed_ends_the_service_with_the_reason(start: StartS
     assert "the process of shard 1 of the model has ended" in server.output
 
 
+@pytest.mark.slow
 def test_an_idle_service_notices_that_a_process_is_gone(start: StartServer) -> None:
     server = start(*SHARDED)
     server.ready_url()

@@ -31,7 +31,14 @@ def tight(exam: Exam) -> EngineConfig:
     return replace(CONFIG, kv_cache_bytes=whole // NUM_PROCESSES)
 
 
-@pytest.fixture(scope="module", params=served("llama", "qwen3-moe", "gpt-neox"), ids=str)
+@pytest.fixture(
+    scope="module",
+    params=[
+        *served("llama", "qwen3-moe"),
+        *(pytest.param(each, marks=pytest.mark.slow) for each in served("gpt-neox")),
+    ],
+    ids=str,
+)
 def exam(request: pytest.FixtureRequest) -> Exam:
     return set_exam(request.param, [*GREEDY, *BEAMS])
 
