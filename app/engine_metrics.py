@@ -115,6 +115,7 @@ def _service_metrics(services: Services) -> Iterator[Metric]:
     if (model := services.model) is not None:
         labels = {"name": model.name, "revision": model.revision, "runtime": model.runtime}
         labels |= {"device": model.device, "dtype": model.dtype, "weights": model.weights}
+        labels["tensor_parallel_size"] = str(model.tensor_parallel_size)
         info = GaugeMetricFamily("model_info", "The model served.", labels=list(labels))
         info.add_metric(list(labels.values()), 1.0)
         yield info

@@ -151,7 +151,7 @@ def _wire(services: Services, loaded: LoadedModel, grammars: GrammarCompiler) ->
     cache = ResponseCache(
         max_entries=settings.response_cache_entries, max_bytes=settings.response_cache_bytes
     )
-    services.worker, services.cache = worker, cache
+    services.worker, services.cache, services.shards = worker, cache, loaded.shards
     services.model = served
     services.generator = TextGenerator(
         tokenizer=loaded.tokenizer,
@@ -163,7 +163,8 @@ def _wire(services: Services, loaded: LoadedModel, grammars: GrammarCompiler) ->
         model=ModelIdentity(
             name=served.name,
             revision=served.revision,
-            runtime=f"{served.runtime} {served.device} {served.dtype} {served.weights}",
+            runtime=f"{served.runtime} {served.device} {served.dtype} {served.weights}"
+            + (f" x{served.tensor_parallel_size}" if served.tensor_parallel_size > 1 else ""),
         ),
         grammars=grammars,
         request_limits=_request_limits(settings),
@@ -225,6 +226,8 @@ async def _close(services: Services, loading: asyncio.Task[None]) -> None:
         services.generator.abort_all("the service is stopping")
     if services.worker is not None:
         await _close_worker(services, services.worker)
+    if services.shards is not None:
+        await run_in_thread(services.shards.close, name="shards-closer")
     services.executor.close()
     for observer in services.observers:
         with suppress(TimeoutError):  # a collector that does not answer must not hold up the end

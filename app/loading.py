@@ -36,6 +36,7 @@ from optimize.program_manifest import read_program_manifest
 if TYPE_CHECKING:  # they import torch
     from transformers import PreTrainedModel
 
+    from app.shards.processes import ShardProcesses
     from engine.native_runner import NativeRunner
     from optimize.prepare import PreparedModel
 
@@ -52,6 +53,12 @@ class LoadedModel:
     tokenizer: PreTrainedTokenizerBase
     served: ServedModel
     eos_token_ids: frozenset[int]
+    shards: "ShardProcesses | None" = None  # the other processes that compute it
+
+    def close(self) -> None:
+        """End the other processes, if there are some; the engine is of no use then."""
+        if self.shards is not None:
+            self.shards.close()
 
 
 LoadModel = Callable[[Settings, ProgressCallback], LoadedModel]
@@ -67,6 +74,7 @@ class _Prepared:
     eos_token_ids: frozenset[int]
     cache_bytes_per_token: Callable[[], int]
     open: Callable[[EngineConfig], "_Opened"]
+    shards: "ShardProcesses | None" = None
     may_be_torch: bool = False  # whether torch may take over what cannot be opened
 
 
@@ -131,6 +139,7 @@ def _loaded(
             draft_model=None if draft is None else draft.served.name,
         ),
         eos_token_ids=model.eos_token_ids,
+        shards=model.shards,
     )
 
 
@@ -148,6 +157,8 @@ def _prepare(settings: Settings, progress: ProgressCallback) -> _Prepared:
             if not may_be_torch:
                 raise
             reason = str(error)
+    if settings.tensor_parallel_size > 1:
+        return _prepare_sharded(settings, progress)
     return _prepare_torch(settings, progress, reason)
 
 
@@ -318,6 +329,39 @@ def _prepare_torch(settings: Settings, progress: ProgressCallback, reason: str) 
         cache_bytes_per_token=partial(cache_bytes_per_token, prepared.module),
         open=open_runner,
     )
+
+
+def _prepare_sharded(settings: Settings, progress: ProgressCallback) -> _Prepared:
+    from app.shards.loading import prepare_sharded  # noqa: PLC0415  imports a runtime
+
+    sharded = prepare_sharded(settings, progress)
+    prepared, size = sharded.prepared, settings.tensor_parallel_size
+    logger.info("serving %s with torch in %d processes", prepared.name, size)
+
+    def open_runner(config: EngineConfig) -> _Opened:
+        progress("checking the model", 1.0)
+        return _Opened(sharded.open(config), config)
+
+    return _Prepared(
+        tokenizer=prepared.tokenizer,
+        served=ServedModel(
+            name=prepared.name,
+            revision=prepared.revision,
+            runtime="torch",
+            device=prepared.device,
+            dtype=prepared.dtype,
+            weights=prepared.weights,
+            tensor_parallel_size=size,
+        ),
+        eos_token_ids=prepared.eos_token_ids,
+        cache_bytes_per_token=_no_draft_beside_shards,
+        open=open_runner,
+        shards=sharded.processes,
+    )
+
+
+def _no_draft_beside_shards() -> int:
+    raise AssertionError("settings with a draft model and several processes are refused")
 
 
 @contextmanager

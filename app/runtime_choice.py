@@ -22,6 +22,8 @@ def check_runtime(settings: Settings, checked: CheckedModel) -> None:
     if isinstance(checked, CheckedProgram):
         _check_program(settings, checked)
         return
+    if settings.tensor_parallel_size > 1:
+        _check_sharded(settings, checked)
     if settings.runtime == "torch":
         _check_torch(settings, checked)
         return
@@ -51,6 +53,14 @@ def check_runtime(settings: Settings, checked: CheckedModel) -> None:
         )
 
 
+def _check_sharded(settings: Settings, checked: CheckedModel) -> None:
+    _refuse(
+        must_be_onnx(settings, checked),
+        "--tensor-parallel-size is for torch, which an exported model, --runtime onnx, --weights "
+        "and --calibration are not: leave one of them out.",
+    )
+
+
 def _check_torch(settings: Settings, checked: CheckedModel) -> None:
     _refuse(
         isinstance(checked, CheckedOnnx),
@@ -71,6 +81,7 @@ def _check_program(settings: Settings, checked: CheckedProgram) -> None:
         "--calibration": settings.calibration is not None,
         "--dtype": settings.dtype not in (None, "float32"),
         "--device": settings.device not in (None, "cpu"),
+        "--tensor-parallel-size": settings.tensor_parallel_size > 1,
     }
     wrong = [option for option, is_wrong in given.items() if is_wrong]
     _refuse(
@@ -101,6 +112,8 @@ def why_torch(settings: Settings, checked: CheckedModel) -> str | None:
         return "as --runtime says"
     if must_be_onnx(settings, checked):
         return None
+    if settings.tensor_parallel_size > 1:
+        return f"--tensor-parallel-size {settings.tensor_parallel_size} is torch's"
     if isinstance(checked, CheckedFolder) and checked.torch_only is not None:
         return checked.torch_only
     if settings.dtype is not None:

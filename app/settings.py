@@ -8,6 +8,7 @@ variable is refused with the name that was probably meant. The model itself is n
 import difflib
 import os
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -242,6 +243,12 @@ class Settings(BaseSettings):
     kv_cache_bytes: int | None = Field(
         default=None, ge=MEBIBYTE, description="Size of the KV cache; by default from free memory."
     )
+    tensor_parallel_size: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Processes that compute the model together on torch, each on its own device.",
+    )
 
     response_cache_entries: int = Field(
         default=1024, ge=0, le=10_000_000, description="Answers kept; 0 keeps none."
@@ -315,6 +322,12 @@ class Settings(BaseSettings):
         for name in ("draft_revision", "num_speculative_tokens"):
             if self.draft_model is None and getattr(self, name) is not None:
                 raise ValueError(f"{name} is of no use without draft_model")
+        return self
+
+    @model_validator(mode="after")
+    def _shards_go_without_a_draft_model(self) -> Self:
+        if self.tensor_parallel_size > 1 and self.draft_model is not None:
+            raise ValueError("tensor_parallel_size does not go with draft_model: leave one out")
         return self
 
     @property
@@ -431,6 +444,20 @@ def limit_spinning() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
+def shard_environment(rank: int) -> dict[str, str]:
+    """What another process of a model that is split gets; transformers reads its device there."""
+    return {**os.environ, "LOCAL_RANK": str(rank)}
+
+
+def keep_collectives_local() -> None:
+    """Have the processes of a model talk over the loopback interface, unless the user says else.
+
+    What they say is neither encrypted nor checked, and they are all on this machine.
+    """
+    os.environ["LOCAL_RANK"] = "0"  # our own device is the first, whatever started us
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
 
 
 def _refuse_unknown_variables(names: Iterable[str]) -> None:

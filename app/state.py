@@ -8,6 +8,7 @@ state, which some hosts (Ray Serve among them) do not hand on to requests.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 from app.access.gate import Gate
 from app.generation.cache import ResponseCache
@@ -40,7 +41,19 @@ class ServedModel:
     dtype: str  # of activations and cache
     weights: str  # how they are kept: a dtype or a scheme of `optimize`
     operators: str = "torch"  # whose they are: "native" (ours), "onnxruntime" or "torch"
+    tensor_parallel_size: int = 1  # processes that compute it, each a part
     draft_model: str | None = None  # the name of the one that guesses for it
+
+
+class OtherProcesses(Protocol):
+    """What computes the model together with this process (`app.shards`)."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why they cannot go on, or None."""
+
+    def close(self) -> None:
+        """End them all."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,6 +73,7 @@ class Services:
     was_ready: bool = False  # true from the first READY on
     model: ServedModel | None = None
     worker: EngineWorker | None = None
+    shards: OtherProcesses | None = None  # other processes that compute the model
     generator: TextGenerator | None = None
     cache: ResponseCache | None = None
     jobs: JobStore | None = None
@@ -92,6 +106,8 @@ class Services:
         """Why the engine is ill: it died, keeps failing, or hangs in a step. None if it is not."""
         if self.worker is None:
             return None
+        if self.shards is not None and self.shards.problem is not None:
+            return self.shards.problem
         if not self.worker.is_healthy:
             return "the engine has failed"
         silence = self.worker.seconds_since_heartbeat

@@ -7,6 +7,7 @@
   + QueueTimedOut: the request's time was up before it was begun; try again later
   + EngineClosed: the engine is not running any more
   + StepFailed: the model or the device failed during a step that held this request
+  + ShardLost: another process that computes a part of the model has failed or ended
   + DecodingFailed: this request's strategy or stop check raised, or its logits were not finite
     - ConstraintNotMet: its grammar or a parameter of its strategy cannot be followed any further,
       which is the caller's to change
@@ -44,6 +45,10 @@ class EngineClosed(EngineError):
 
 class StepFailed(EngineError):
     """A model call failed; every request that was running when it did gets this."""
+
+
+class ShardLost(EngineError):
+    """Another process that computes a part of the model is gone; nothing more can be computed."""
 
 
 class DecodingFailed(EngineError):

@@ -74,9 +74,10 @@ class InnerLayers:
 
     def exits(self, states: Mapping[int, Tensor], kept: KeptRows) -> EarlyExits:
         """What is said after some layers, given what went into the next."""
-        return EarlyExits(states=states, head=self._say, places=kept.places)
+        return EarlyExits(states=states, head=self.say, places=kept.places)
 
-    def _say(self, states: Tensor) -> Logits:
+    def say(self, states: Tensor) -> Logits:
+        """What the head makes of states [rows, width]."""
         with torch.inference_mode():
             return Logits(self._head(states))
 

@@ -7,7 +7,9 @@ and CUDA; it is the reference for correctness everywhere.
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Sequence as Items
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Self
 
@@ -22,7 +24,7 @@ from engine.cache_size import num_cache_blocks
 from engine.config import EngineConfig
 from engine.early_exits import KeptRows, kept_rows
 from engine.errors import UnsupportedModel
-from engine.flat_batch import build_flat_batch
+from engine.flat_batch import FlatBatch, build_flat_batch
 from engine.inner_layers import InnerLayers
 from engine.kv_store import KVStore, LayerShape
 from engine.paged_attention import ATTENTION_NAME, LayerProbe, register_paged_attention
@@ -30,6 +32,14 @@ from engine.paged_cache import PagedCache
 from engine.plan import Plan, PlannedRow
 from engine.self_test import SelfTest, check_windows, usable_context
 from engine.sequence import Sequence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sharing:
+    """What the shards of one model settle between them while they are loaded."""
+
+    agree: Callable[[int], int]  # on the number of blocks of which each shard has room
+    expected: SelfTest | None  # of the whole model; None: each shard's own attention is compared
 
 
 class TorchRunner:
@@ -60,6 +70,7 @@ class TorchRunner:
         *,
         context_length: int,
         compile_layers: Callable[[PreTrainedModel], None] | None = None,
+        sharing: "Sharing | None" = None,
     ) -> "TorchRunner":
         """Switch a module in eval mode to paged attention, make its cache, prove that it works.
 
@@ -68,6 +79,7 @@ class TorchRunner:
             config: of the engine.
             context_length: the model's own, in tokens.
             compile_layers: has its layers compiled, which happens here and not while serving.
+            sharing: if the module is one shard of a model; the other shards are loaded with it.
 
         Raises:
             UnsupportedModel: the module cannot run this way, or comes out different.
@@ -86,7 +98,8 @@ class TorchRunner:
         _set_attention(module, plain_attention)
         # A compiled layer does not see who looks at what goes into it.
         inner = InnerLayers.of(module) if compile_layers is None else None
-        self_test = SelfTest.of(module, context_length)
+        expected = None if sharing is None else sharing.expected
+        self_test = SelfTest.of(module, context_length) if expected is None else expected
         _set_attention(module, ATTENTION_NAME)
         num_blocks = num_cache_blocks(
             probe.shapes.values(),
@@ -95,6 +108,8 @@ class TorchRunner:
             device=module.device,
             context_length=context_length,
         )
+        if sharing is not None:
+            num_blocks = sharing.agree(num_blocks)
         build = partial(cls._build, module, probe.shapes, config.block_size, context_length, inner)
         if compile_layers is not None:
             compile_layers(module)
@@ -127,6 +142,16 @@ class TorchRunner:
     def cache(self) -> PagedCache:
         """Accounting of the paged cache."""
         return self._cache
+
+    @property
+    def store(self) -> KVStore:
+        """The tensors of the paged cache."""
+        return self._store
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self._device
 
     @property
     def context_length(self) -> int:
@@ -168,11 +193,24 @@ class TorchRunner:
     def forward(self, plan: Plan) -> Logits:
         """Logits of the rows that want them after computing the plan's tokens."""
         batch = build_flat_batch(plan, self._cache, self._store, self._device)
-        kept = kept_rows(plan)
+        return self.compute(batch, self._cache.take_copies(), plan)
+
+    def compute(
+        self, batch: FlatBatch, copies: Items[tuple[int, int]], plan: Plan | None = None
+    ) -> Logits:
+        """Logits of a batch that is laid out, after blocks were copied.
+
+        Args:
+            batch: on the module's device, over this runner's store.
+            copies: (source, destination) blocks.
+            plan: says what else is wanted of the module; None: nothing.
+        """
+        kept = None if plan is None else kept_rows(plan)
+        is_watched = plan is not None and bool(plan.watched)
         with torch.inference_mode():
-            self._store.copy_blocks(self._cache.take_copies())
+            self._store.copy_blocks(copies)
             with (
-                _HiddenStates(self._module, is_wanted=bool(plan.watched)) as hidden,
+                _HiddenStates(self._module, is_wanted=is_watched) as hidden,
                 self._looking_inside(kept, batch.logits_at) as early,
             ):
                 values = self._logits(
@@ -182,6 +220,11 @@ class TorchRunner:
                     flat_batch=batch,
                 )
         return Logits(values, hidden=hidden.of(batch.logits_at), early=early)
+
+    def say(self, states: Tensor) -> Logits:
+        """What the module's head makes of states [rows, width] of an inner layer."""
+        assert self._inner is not None, "layers are only asked for where there are some"
+        return self._inner.say(states.to(self._device))
 
     @contextmanager
     def _looking_inside(
@@ -227,6 +270,11 @@ class _HiddenStates:
 
     def _keep(self, _module: object, _inputs: object, output: ModelOutput) -> None:
         self._states = output[0]  # the first of a model's outputs is its last hidden state
+
+
+def set_num_threads(num_threads: int) -> None:
+    """How many threads of a CPU torch computes with from here on, in this process."""
+    torch.set_num_threads(num_threads)
 
 
 def cache_bytes_per_token(module: PreTrainedModel) -> int:

@@ -24,8 +24,13 @@ LoadingInfo = Mapping[str, Sequence[str]]
 """What transformers says of a loaded model; of its `missing_keys` the weights are random."""
 
 
-def load_model(folder: Path, placement: Placement, *, trust_remote_code: bool) -> PreTrainedModel:
+def load_model(
+    folder: Path, placement: Placement, *, trust_remote_code: bool, num_shards: int = 1
+) -> PreTrainedModel:
     """The model in `folder`, in eval mode on its device.
+
+    With several shards it is this process's part: as many processes of one group call it, and each
+    reads what its part needs. `sharding.check_can_shard` knows which models this is for.
 
     Raises:
         LoadingFailed: transformers cannot build it, or some of its weights are not in the folder.
@@ -39,9 +44,11 @@ def load_model(folder: Path, placement: Placement, *, trust_remote_code: bool) -
             local_files_only=True,
             trust_remote_code=trust_remote_code,
             output_loading_info=True,
+            **({} if num_shards == 1 else {"distributed_config": {"tp_size": num_shards}}),
         )
         module, info = cast("tuple[PreTrainedModel, LoadingInfo]", loaded)
-        module.to(placement.device)  # type: ignore[arg-type]  # typed for another overload
+        if num_shards == 1:  # shards are on their devices already
+            module.to(placement.device)  # type: ignore[arg-type]  # typed for another overload
     missing = sorted(info["missing_keys"])
     if missing:
         raise LoadingFailed(

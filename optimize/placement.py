@@ -5,7 +5,7 @@ it), float32 on the CPU. Sets no default device and no default dtype.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import torch
@@ -36,6 +36,10 @@ class Placement:
         """Bytes of one weight."""
         return DTYPE_BYTES[self.dtype]
 
+    def of_rank(self, rank: int) -> "Placement":
+        """The same for another process of a model that is split: each has a device to itself."""
+        return self if self.device == "cpu" else replace(self, device=f"cuda:{rank}")
+
     def available_bytes(self) -> int:
         """Free memory of the device."""
         if self.device == "cpu":
@@ -53,6 +57,33 @@ def choose_placement(device: str | None, dtype: str | None) -> Placement:
     check_placement_names(device, dtype)
     chosen = _choose_device(device)
     return Placement(device=chosen, dtype=dtype or _choose_dtype(chosen))
+
+
+def check_devices(device: str | None, num_processes: int) -> None:
+    """Check that a model can be spread over so many processes of this machine.
+
+    Raises:
+        InvalidPlacement: there are too few devices, or not those that would be used.
+    """
+    check_placement_names(device, None)
+    if not torch.cuda.is_available():
+        return
+    if device == "cpu":
+        # transformers splits models over the accelerator that torch finds, whatever else is said.
+        raise InvalidPlacement(
+            "device 'cpu' with --tensor-parallel-size: this machine has CUDA devices, which would "
+            "be used. Hide them (CUDA_VISIBLE_DEVICES=), or leave out --device."
+        )
+    if device is not None and torch.device(device).index is not None:
+        raise InvalidPlacement(
+            f"device {device!r} with --tensor-parallel-size: the first {num_processes} devices are "
+            "used. Choose others with CUDA_VISIBLE_DEVICES, and leave out --device."
+        )
+    if num_processes > torch.cuda.device_count():
+        raise InvalidPlacement(
+            f"--tensor-parallel-size {num_processes}: there are {torch.cuda.device_count()} CUDA "
+            "devices, and each process needs one."
+        )
 
 
 def _choose_device(device: str | None) -> str:

@@ -4,6 +4,7 @@ Reads as its stages: check, fetch or convert, fit, load, describe. Called by the
 a thread of its own, since it takes seconds. Knows nothing of serving.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,12 +51,24 @@ class PreparedModel:
     is_compiled: bool  # whether its folder says that its layers are to be compiled
 
 
-def prepare_model(spec: ModelSpec, *, progress: Progress | None = None) -> PreparedModel:
+BeforeLoading = Callable[[str, Path, Placement, PreTrainedTokenizerBase], None]
+"""Given a model's name, its folder, where it goes and its tokenizer."""
+
+
+def prepare_model(
+    spec: ModelSpec,
+    *,
+    progress: Progress | None = None,
+    num_shards: int = 1,
+    before_loading: BeforeLoading | None = None,
+) -> PreparedModel:
     """Resolve, convert where needed, and load the model that `spec` describes.
 
     Args:
         spec: the order.
         progress: told of the stages and how far each is, also on threads that download.
+        num_shards: processes that load the model together, each its part of it.
+        before_loading: called when all files are there, before weights are read.
 
     Raises:
         ModelError: see `optimize.errors`; each message says what to do.
@@ -63,13 +76,22 @@ def prepare_model(spec: ModelSpec, *, progress: Progress | None = None) -> Prepa
     report = progress or ignore_progress
     checked = check_model(spec)
     placement = choose_placement(spec.device, spec.dtype)
-    _fit_gguf(checked, placement)
+    if num_shards == 1:
+        _fit_gguf(checked, placement)
     located = locate_model(checked, spec, report)
     weights = find_weights(located.folder)
-    _fit(checked.name, weights.num_bytes(placement.bytes_per_value), placement)
+    num_devices = 1 if placement.device == "cpu" else num_shards
+    _fit(checked.name, weights.num_bytes(placement.bytes_per_value) // num_devices, placement)
     report("loading", 0.0)
     tokenizer = load_tokenizer(located.folder, trust_remote_code=spec.trust_remote_code)
-    module = load_model(located.folder, placement, trust_remote_code=spec.trust_remote_code)
+    if before_loading is not None:
+        before_loading(checked.name, located.folder, placement, tokenizer)
+    module = load_model(
+        located.folder,
+        placement,
+        trust_remote_code=spec.trust_remote_code,
+        num_shards=num_shards,
+    )
     report("loading", 1.0)
     return PreparedModel(
         module=module,

@@ -20,6 +20,7 @@ class ModelInfo(ResponseModel):
     device: str
     dtype: str = Field(description="Of activations and of the KV cache.")
     weights: str = Field(description="How they are kept: a dtype, or a scheme of quantisation.")
+    tensor_parallel_size: int = Field(description="Processes that compute it, each a part of it.")
 
 
 class LimitsInfo(ResponseModel):

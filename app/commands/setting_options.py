@@ -43,7 +43,7 @@ PANELS: Mapping[str, tuple[str, ...]] = {
         *("max_rows", "max_step_tokens", "max_waiting_requests", "threads"),
         *("timeout_seconds", "max_timeout_seconds", "queue_timeout_seconds"),
         *("min_priority", "seconds_per_priority"),
-        *("block_size", "kv_cache_bytes"),
+        *("block_size", "kv_cache_bytes", "tensor_parallel_size"),
     ),
     "Answers": (
         *("response_cache_entries", "response_cache_bytes", "max_jobs", "job_ttl_seconds"),

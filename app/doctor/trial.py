@@ -51,6 +51,7 @@ def try_to_load(settings: Settings, progress: ProgressCallback) -> Trial:
         logger.removeHandler(listener)
         logger.setLevel(level)
     limits = loaded.engine.limits
+    loaded.close()
     return Trial(
         problem=None,
         model=loaded.served,

@@ -72,6 +72,9 @@ class DrainingServer(uvicorn.Server):
         worker = services.worker
         if worker is not None and not worker.is_healthy:
             services.become_failed(RuntimeError("the engine has failed"))
+        shards = services.shards
+        if shards is not None and shards.problem is not None:
+            services.become_failed(RuntimeError(shards.problem))
         if services.status is ServiceStatus.FAILED:
             self.should_exit = True
 

@@ -110,6 +110,7 @@ def _model_info(served: ServedModel) -> ModelInfo:
         device=served.device,
         dtype=served.dtype,
         weights=served.weights,
+        tensor_parallel_size=served.tensor_parallel_size,
     )
 
 
