@@ -57,6 +57,8 @@ def _engine_gauges(stats: EngineStats) -> Iterator[Metric]:
 def _engine_totals(stats: EngineStats) -> Iterator[Metric]:
     for name, help_text, value in (
         ("engine_steps", "Steps of the batch.", stats.num_steps),
+        ("engine_step_rows", "Sequences in all steps: over steps, the mean.", stats.num_step_rows),
+        ("engine_step_tokens", "Tokens that the steps computed.", stats.num_step_tokens),
         ("engine_forward_seconds", "Time spent inside the model.", stats.forward_seconds),
         ("spec_decode_draft_seconds", "Time spent in the draft model.", stats.draft_seconds),
         ("engine_failures", "Generations that the engine failed.", stats.num_failures),
@@ -112,6 +114,10 @@ def _service_metrics(services: Services) -> Iterator[Metric]:
     for member in ServiceStatus:
         status.add_metric([member.value], float(services.status is member))
     yield status
+    is_ready = services.status is ServiceStatus.READY and services.engine_problem is None
+    yield GaugeMetricFamily(
+        "service_ready", "1 while it takes requests, as /readyz says.", value=float(is_ready)
+    )
     if (model := services.model) is not None:
         labels = {"name": model.name, "revision": model.revision, "runtime": model.runtime}
         labels |= {"device": model.device, "dtype": model.dtype, "weights": model.weights}

@@ -27,6 +27,7 @@ from app.generation.urgency import UrgencyRules
 from app.loading import LoadedModel, LoadModel, load_model
 from app.metrics import Metrics
 from app.process.background import run_in_thread
+from app.process.loop_watch import LoopWatch
 from app.process.progress import ProgressCallback
 from app.settings import Settings
 from app.state import Services
@@ -94,9 +95,12 @@ def build_lifespan(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         loading = asyncio.create_task(_load(services, progress, load))
         loading.add_done_callback(partial(_note_failure, services))
+        watch = LoopWatch(observe=services.metrics.loop_lag, clock=services.clock)
+        watch.start(asyncio.get_running_loop())
         try:
             yield
         finally:
+            watch.close()
             await _close(services, loading)
 
     return lifespan

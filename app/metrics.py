@@ -33,6 +33,8 @@ QUEUE_BUCKETS = (
     *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
     *(1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0),
 )
+STRATEGY_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 480.0)
+LOOP_LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 KNOWN_METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
 )
@@ -58,6 +60,11 @@ class Metrics:
             ("endpoint",),
             buckets=LATENCY_BUCKETS,
             registry=self.registry,
+        )
+        self._loop_lag = self._histogram(
+            "event_loop_lag_seconds",
+            "By how much timers of the event loop are late: what all requests wait for.",
+            LOOP_LAG_BUCKETS,
         )
         self._build_generation_metrics()
 
@@ -94,6 +101,16 @@ class Metrics:
             "generations_finished",
             "Sequences that ended, by why (length, eos, stop, ...).",
             ("strategy", "reason"),
+        )
+        self._strategy_tokens = self._counter(
+            "strategy_generated_tokens", "Tokens generated for answers, by strategy.", ("strategy",)
+        )
+        self._strategy_durations = Histogram(
+            "strategy_generation_duration_seconds",
+            "From submitting a generation to its end, waiting included, by strategy.",
+            ("strategy",),
+            buckets=STRATEGY_BUCKETS,
+            registry=self.registry,
         )
         self._rejected = self._counter(
             "requests_rejected", "Requests refused before generation, by why.", ("reason",)
@@ -132,7 +149,7 @@ class Metrics:
         self._first_token.observe(seconds)
 
     def inter_token(self, seconds: float) -> None:
-        """The mean gap between two tokens of a generation, its first one aside."""
+        """A token of a sequence came so long after the one before; called once for each token."""
         self._inter_token.observe(seconds)
 
     def queue_time(self, seconds: float) -> None:
@@ -146,6 +163,15 @@ class Metrics:
     def finished(self, strategy: str, reason: str) -> None:
         """A sequence ended. Both labels come from the strategy registry and finish reasons."""
         self._finished.labels(strategy, reason).inc()
+
+    def answered(self, strategy: str, *, seconds: float, num_tokens: int) -> None:
+        """A generation with this strategy was finished, and gave so many tokens."""
+        self._strategy_durations.labels(strategy).observe(seconds)
+        self._strategy_tokens.labels(strategy).inc(num_tokens)
+
+    def loop_lag(self, seconds: float) -> None:
+        """A timer of the event loop came so late."""
+        self._loop_lag.observe(seconds)
 
     def cancelled(self) -> None:
         """A generation was given up before it finished."""

@@ -230,6 +230,8 @@ class Engine:
             num_cached_tokens=self._runner.cache.num_used_tokens,
             max_cached_tokens=self._runner.cache.max_tokens,
             num_steps=self._totals.num_steps,
+            num_step_rows=self._totals.num_step_rows,
+            num_step_tokens=self._totals.num_step_tokens,
             num_prompt_tokens=self._totals.num_prompt_tokens,
             num_prompt_tokens_from_cache=self._totals.num_prompt_tokens_from_cache,
             num_generated_tokens=self._totals.num_generated_tokens,
@@ -250,6 +252,8 @@ class Engine:
         said = self._runner.forward(plan)
         self._totals.forward_seconds += self._clock() - started
         self._totals.num_steps += 1
+        self._totals.num_step_rows += len(plan.rows)
+        self._totals.num_step_tokens += plan.num_tokens
         return said
 
     def _choose(self, plan: Plan, said: Logits) -> list[Decision | DecodingFailed]:
@@ -362,6 +366,8 @@ class _Totals:
     """Running totals since the start."""
 
     num_steps: int = 0
+    num_step_rows: int = 0
+    num_step_tokens: int = 0
     num_prompt_tokens: int = 0
     num_prompt_tokens_from_cache: int = 0
     num_generated_tokens: int = 0

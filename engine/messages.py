@@ -166,6 +166,8 @@ class EngineStats:
     num_cached_tokens: int = 0  # KV slots in use by live sequences, in tokens
     max_cached_tokens: int = 0
     num_steps: int = 0
+    num_step_rows: int = 0  # sequences in those steps, each counted in each
+    num_step_tokens: int = 0  # computed by the model in them
     num_prompt_tokens: int = 0
     num_prompt_tokens_from_cache: int = 0
     num_generated_tokens: int = 0  # of returned sequences, as they become certain

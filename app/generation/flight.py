@@ -134,7 +134,8 @@ class Flight:
             self.first_token_at = now
         last = self._last_token_at.get(event.index)
         if last is not None:  # tokens of beams become certain several at a time
-            self.inter_token_seconds.append((now - last) / len(event.token_ids))
+            num_tokens = len(event.token_ids)
+            self.inter_token_seconds += [(now - last) / num_tokens] * num_tokens
         self._last_token_at[event.index] = now
 
     def _complete(self, event: RequestFinished) -> None:

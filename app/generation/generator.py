@@ -319,6 +319,8 @@ class TextGenerator:
         self._metrics.tokens(prompt=len(flight.prepared.prompt_ids), generated=sum(lengths))
         for sequence in sequences:
             self._metrics.finished(strategy, sequence.finish_reason)
+        waited = self._clock() - flight.submitted_at
+        self._metrics.answered(strategy, seconds=waited, num_tokens=sum(lengths))
 
 
 def _shared_key(prepared: PreparedRequest) -> _SharedKey | None:

@@ -57,6 +57,7 @@ def test_duration_falls_into_its_buckets():
         ("inter_token", "inter_token_latency_seconds"),
         ("queue_time", "queue_time_seconds"),
         ("inference", "model_inference_duration_seconds"),
+        ("loop_lag", "event_loop_lag_seconds"),
     ],
 )
 def test_times_are_summed_under_their_names(method, name):
@@ -92,6 +93,17 @@ def test_tokens_endings_refusals_and_cancellations_are_counted():
     assert found["generations_finished_total|reason=eos|strategy=beam"] == 1
     assert found["requests_rejected_total|reason=queue_full"] == 1
     assert found["cancellations_total"] == 1
+
+
+def test_answers_are_counted_and_timed_by_strategy():
+    metrics = Metrics()
+    metrics.answered("beam", seconds=0.3, num_tokens=5)
+    metrics.answered("greedy", seconds=3.0, num_tokens=7)
+    found = samples(metrics)
+    assert found["strategy_generated_tokens_total|strategy=beam"] == 5
+    assert found["strategy_generated_tokens_total|strategy=greedy"] == 7
+    bucket = "strategy_generation_duration_seconds_bucket|le={}|strategy=beam"
+    assert (found[bucket.format("0.25")], found[bucket.format("0.5")]) == (0, 1)
 
 
 def test_two_services_never_share_a_counter():

@@ -160,6 +160,8 @@ def test_totals_count_what_happened() -> None:
     assert stats.num_prompt_tokens_from_cache == 8, "two blocks of the same prompt"
     assert stats.num_generated_tokens == 4 + 2 * 5 + 1
     assert stats.num_steps == 4 + 5
+    assert stats.num_step_rows == 4 + (1 + 2 * 4) + 1
+    assert stats.num_step_tokens == (10 + 3) + (3 + 2 * 4) + 5
     assert stats.forward_seconds == stats.num_steps, "the clock ticks once a forward"
     assert (stats.num_cancellations, stats.num_failures, stats.num_preemptions) == (1, 0, 0)
     assert run.finished["b"].timings.num_cached_tokens == 8

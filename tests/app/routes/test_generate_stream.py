@@ -199,3 +199,15 @@ async def test_a_stream_from_the_cache_gives_the_same_text(service):
     again = parse_events(response.text)
     assert joined(again) == joined(first)
     assert again[-1][1] == first[-1][1] | {"cached": True}
+
+
+@pytest.mark.parametrize(
+    "more", [{"strategy": "greedy"}, {"strategy": "beam", "num_beams": 3}], ids=["greedy", "beam"]
+)
+async def test_time_between_tokens_is_counted_once_a_token(service, more):
+    events = await service.stream(text="Hello", max_new_tokens=12, cache=False, **more)
+    bursts = [len(data["token_ids"]) for name, data in events if "token_ids" in data]
+    between = service.metric("inter_token_latency_seconds_count")
+    assert between == sum(bursts[1:])
+    has_bursts = max(bursts[1:]) > 1  # beams agree on several tokens at a time
+    assert has_bursts == (more["strategy"] == "beam")

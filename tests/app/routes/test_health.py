@@ -204,6 +204,8 @@ def test_engine_numbers_are_read_when_scraped(services):
         num_cached_tokens=64,
         max_cached_tokens=256,
         num_preemptions=5,
+        num_step_rows=12,
+        num_step_tokens=40,
         num_prompt_tokens_from_cache=16,
         device_memory_bytes=1024,
     )
@@ -215,6 +217,8 @@ def test_engine_numbers_are_read_when_scraped(services):
     assert found("waiting_requests") == 2
     assert found("kv_cache_usage_ratio") == 0.25
     assert found("preemptions_total") == 5
+    assert found("engine_step_rows_total") == 12
+    assert found("engine_step_tokens_total") == 40
     assert found("prefix_cache_hit_tokens_total") == 16
     assert found("gpu_memory_usage_bytes") == 1024
     labels = {"name": "tiny", "revision": "r1", "runtime": "torch"}
@@ -222,6 +226,17 @@ def test_engine_numbers_are_read_when_scraped(services):
         found("model_info", labels | {"device": "cpu", "dtype": "float32", "weights": "w8a8"}) == 1
     )
     assert found("service_status", {"status": "ready"}) == 1
+
+
+def test_metric_of_readiness_agrees_with_the_probe(services):
+    worker = ReportedWorker()
+    found = services.metrics.registry.get_sample_value
+    assert found("service_ready") == 0  # it loads
+    make_ready(services, worker)
+    worker.stats = EngineStats()
+    assert found("service_ready") == 1
+    worker.is_healthy = False
+    assert (found("service_ready"), found("service_status", {"status": "ready"})) == (0, 1)
 
 
 async def test_engine_series_exist_before_the_model_is_loaded(client):
