@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from app.shared_cache_metrics import shared_cache_metrics
 from app.state import Services, ServiceStatus
 from engine.messages import EngineStats
 
@@ -31,6 +32,8 @@ class ServiceCollector(Collector):
         yield from _engine_gauges(stats)
         yield from _engine_totals(stats)
         yield from _service_metrics(self._services)
+        if self._services.shared_cache is not None:
+            yield from shared_cache_metrics(self._services.shared_cache)
 
 
 def _engine_gauges(stats: EngineStats) -> Iterator[Metric]:
