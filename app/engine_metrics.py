@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from app.shared_cache_metrics import shared_cache_metrics
 from app.state import Services, ServiceStatus
 from engine.messages import EngineLimits, EngineStats
 
@@ -33,6 +34,8 @@ class ServiceCollector(Collector):
         if worker is not None:
             yield _cache_info(worker.limits)
         yield from _service_metrics(self._services)
+        if self._services.shared_cache is not None:
+            yield from shared_cache_metrics(self._services.shared_cache)
 
 
 def _engine_gauges(stats: EngineStats) -> Iterator[Metric]:

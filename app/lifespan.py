@@ -23,6 +23,7 @@ from app.generation.generator import TextGenerator
 from app.generation.jobs import JobStore
 from app.generation.preparation import ModelIdentity
 from app.generation.request_limits import RequestLimits
+from app.generation.shared_cache.building import build_shared_cache
 from app.generation.urgency import UrgencyRules
 from app.loading import LoadedModel, LoadModel, load_model
 from app.metrics import Metrics
@@ -67,6 +68,9 @@ def build_services(settings: Settings) -> Services:
         clock=time.monotonic,
         started_at=time.monotonic(),
         observers=_build_observers(settings, time.monotonic),
+        shared_cache=build_shared_cache(
+            settings, clock=time.monotonic, observe=metrics.shared_cache_timed
+        ),
     )
     services.metrics.registry.register(ServiceCollector(services))
     if settings.metrics_compat == "vllm":
@@ -156,6 +160,8 @@ def _wire(services: Services, loaded: LoadedModel, grammars: GrammarCompiler) ->
         max_entries=settings.response_cache_entries, max_bytes=settings.response_cache_bytes
     )
     services.worker, services.cache, services.shards = worker, cache, loaded.shards
+    if services.shared_cache is not None:
+        services.shared_cache.on_cleared = cache.clear
     services.model = served
     services.generator = TextGenerator(
         tokenizer=loaded.tokenizer,
@@ -167,13 +173,17 @@ def _wire(services: Services, loaded: LoadedModel, grammars: GrammarCompiler) ->
         model=ModelIdentity(
             name=served.name,
             revision=served.revision,
-            runtime=f"{served.runtime} {served.device} {served.dtype} {served.weights}"
+            runtime=" ".join(
+                (served.runtime, served.operators, served.device, served.dtype, served.weights)
+            )
             + (f" x{served.tensor_parallel_size}" if served.tensor_parallel_size > 1 else ""),
         ),
         grammars=grammars,
         request_limits=_request_limits(settings),
         eos_token_ids=loaded.eos_token_ids,
         clock=services.clock,
+        shared_cache=services.shared_cache,
+        is_cache_per_key=not settings.cache_across_keys,
         default_guesses=settings.default_guesses,
         urgency_rules=UrgencyRules(
             timeout_seconds=settings.timeout_seconds,
@@ -232,6 +242,8 @@ async def _close(services: Services, loading: asyncio.Task[None]) -> None:
         await _close_worker(services, services.worker)
     if services.shards is not None:
         await run_in_thread(services.shards.close, name="shards-closer")
+    if services.shared_cache is not None:
+        await services.shared_cache.close()
     services.executor.close()
     for observer in services.observers:
         with suppress(TimeoutError):  # a collector that does not answer must not hold up the end

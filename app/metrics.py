@@ -35,6 +35,9 @@ QUEUE_BUCKETS = (
 )
 STRATEGY_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 480.0)
 LOOP_LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+SHARED_CACHE_BUCKETS = (
+    *(0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
+)
 KNOWN_METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
 )
@@ -94,6 +97,13 @@ class Metrics:
             "miss": self._counter("response_cache_misses", "Answers the cache did not hold."),
             "bypass": self._counter("response_cache_bypasses", "Requests that skip the cache."),
         }
+        self._shared_cache_seconds = Histogram(
+            "shared_cache_duration_seconds",
+            "What looking up (lookup) or storing (write) an answer in the shared cache took.",
+            ("operation",),
+            buckets=SHARED_CACHE_BUCKETS,
+            registry=self.registry,
+        )
         self._cancellations = self._counter(
             "cancellations", "Generations given up because nobody waited for them any more."
         )
@@ -143,6 +153,10 @@ class Metrics:
     def cache_lookup(self, outcome: str) -> None:
         """The response cache was asked; `outcome` is "hit", "miss" or "bypass"."""
         self._cache_outcomes[outcome].inc()
+
+    def shared_cache_timed(self, operation: str, seconds: float) -> None:
+        """The shared cache took so long for a "lookup" or a "write"."""
+        self._shared_cache_seconds.labels(operation).observe(seconds)
 
     def first_token(self, seconds: float) -> None:
         """A generation's first token came this long after it was submitted."""

@@ -9,6 +9,7 @@ import difflib
 import os
 import re
 import sys
+import urllib.parse
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -40,11 +41,20 @@ Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
 Origins = Annotated[tuple[str, ...], NoDecode]
 
 ORIGIN = re.compile(r"https?://[^/\s]+|\*")
+MIN_SECRET_CHARACTERS = 32
 KEY = re.compile(r"[!-+\--~]{16,256}")  # visible ASCII without commas
 TLS_FILES = ("tls_cert", "tls_key", "tls_client_ca")
 # What other users of the machine must not see in a list of processes.
-ENVIRONMENT_ONLY = frozenset({"api_keys", "admin_api_keys", "tls_key_password"})
-URLS = frozenset({"rate_limit_redis", "otlp_endpoint"})
+ENVIRONMENT_ONLY = frozenset(
+    {"api_keys", "admin_api_keys", "tls_key_password", "cache_redis_secret"}
+)
+URLS = frozenset({"rate_limit_redis", "cache_redis", "otlp_endpoint"})
+REDIS_OPTIONS = frozenset(  # what the URL may say besides, as redis-py names it
+    {
+        *("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"),
+        *("client_name", "db", "protocol"),
+    }
+)
 
 
 def default_threads() -> int:
@@ -256,6 +266,28 @@ class Settings(BaseSettings):
     response_cache_bytes: int = Field(
         default=64 * MEBIBYTE, ge=0, description="Most memory those answers take."
     )
+    cache_across_keys: bool = Field(
+        default=False,
+        description="API keys are answered from each other's answers; by default only their own.",
+    )
+    cache_redis: str | None = Field(
+        default=None, description="URL of a Redis in which replicas share answers."
+    )
+    cache_redis_ttl_seconds: Annotated[float, Field(ge=1.0, le=31_536_000.0)] = Field(
+        default=3600.0, description="How long an answer stays there."
+    )
+    cache_redis_timeout_seconds: Annotated[float, Field(gt=0.0, le=10.0)] = Field(
+        default=0.05, description="The longest that a request waits for it."
+    )
+    cache_redis_entry_bytes: int = Field(
+        default=MEBIBYTE, ge=1024, le=64 * MEBIBYTE, description="Largest answer stored there."
+    )
+    cache_redis_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9:._-]{1,64}$")] = Field(
+        default="beamline:answers", description="What names there begin with."
+    )
+    cache_redis_secret: SecretStr | None = Field(
+        default=None, description="What replicas seal their answers with."
+    )
     max_jobs: Count = Field(default=1024, description="Asynchronous jobs kept, done or not.")
     job_ttl_seconds: Annotated[float, Field(gt=0.0, le=31_536_000.0)] = Field(
         default=3600.0, description="How long a finished job can be fetched."
@@ -289,12 +321,34 @@ class Settings(BaseSettings):
             raise ValueError("an origin is like https://example.org, without a path, or *")
         return origins
 
-    @field_validator("rate_limit_redis")
+    @field_validator("rate_limit_redis", "cache_redis")
     @classmethod
     def _check_redis(cls, url: str | None) -> str | None:
-        if url is not None and not url.startswith(("redis://", "rediss://")):
+        if url is not None and not _is_redis(url):
             raise ValueError("should be like redis://host:6379/0, or rediss:// for TLS")
         return url
+
+    @field_validator("cache_redis")
+    @classmethod
+    def _check_redis_options(cls, url: str | None) -> str | None:
+        options = urllib.parse.parse_qs(urllib.parse.urlsplit(url or "").query)
+        unknown = sorted(set(options) - REDIS_OPTIONS)
+        if unknown:
+            raise ValueError(
+                f"{unknown[0][:40]!r} is no option of it; there are "
+                f"{', '.join(sorted(REDIS_OPTIONS))}"
+            )
+        return url
+
+    @field_validator("cache_redis_secret")
+    @classmethod
+    def _check_secret(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None and len(secret.get_secret_value()) < MIN_SECRET_CHARACTERS:
+            raise ValueError(
+                f"a secret has at least {MIN_SECRET_CHARACTERS} characters; "
+                "`python -c 'import secrets; print(secrets.token_urlsafe(32))'` makes a good one"
+            )
+        return secret
 
     @field_validator("cache_folder", "operators_folder", "calibration", "keys_file", *TLS_FILES)
     @classmethod
@@ -369,6 +423,15 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"{given[0]} counts by API key, and there are none: set keys_file or api_keys"
             )
+        if self.cache_across_keys and not self.has_keys:
+            raise ValueError("cache_across_keys has no effect without API keys")
+        return self
+
+    @model_validator(mode="after")
+    def _shared_cache_has_a_place(self) -> Self:
+        given = sorted(n for n in self.model_fields_set if n.startswith("cache_redis_"))
+        if given and self.cache_redis is None:
+            raise ValueError(f"{given[0]} has no effect without cache_redis")
         return self
 
     @model_validator(mode="after")
@@ -458,6 +521,16 @@ def keep_collectives_local() -> None:
     """
     os.environ["LOCAL_RANK"] = "0"  # our own device is the first, whatever started us
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
+
+
+def _is_redis(url: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(url)
+        is_place = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number
+        return False
+    has_database = re.fullmatch(r"(/\d*)?", parts.path) is not None
+    return parts.scheme in ("redis", "rediss") and is_place and has_database
 
 
 def _refuse_unknown_variables(names: Iterable[str]) -> None:

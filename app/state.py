@@ -14,6 +14,7 @@ from app.access.gate import Gate
 from app.generation.cache import ResponseCache
 from app.generation.generator import TextGenerator
 from app.generation.jobs import JobStore
+from app.generation.shared_cache.tier import SharedCache
 from app.metrics import Metrics
 from app.settings import Settings
 from app.telemetry.record import RequestObserver
@@ -76,6 +77,7 @@ class Services:
     shards: OtherProcesses | None = None  # other processes that compute the model
     generator: TextGenerator | None = None
     cache: ResponseCache | None = None
+    shared_cache: SharedCache | None = None  # None: answers are not shared between replicas
     jobs: JobStore | None = None
     may_resume: bool = False  # whether DRAINING can be undone: an operator asked for it
     has_stuck_thread: bool = False  # closing gave up on a thread that would not end

@@ -16,6 +16,21 @@ class ResponseCacheReport(ResponseModel):
     max_bytes: int
 
 
+class SharedCacheReport(ResponseModel):
+    """The part of the response cache that replicas share, as this one has found it so far."""
+
+    state: str = Field(
+        description="closed: Redis is asked. open: it has failed and is left alone. half_open: it "
+        "is being tried again."
+    )
+    lookups: dict[str, int] = Field(
+        description="hit, miss, error (Redis failed, or not in time), skipped (left alone)."
+    )
+    writes: dict[str, int] = Field(description="stored, error, skipped, dropped, too_large.")
+    damaged_entries: int = Field(description="Found in Redis, not ours, and removed.")
+    pending_writes: int = Field(description="Answers still to be stored.")
+
+
 class PrefixCacheReport(ResponseModel):
     """The keys and values of prompts that are kept for the next ones that begin alike."""
 
@@ -26,14 +41,15 @@ class PrefixCacheReport(ResponseModel):
 
 
 class CacheReport(ResponseModel):
-    """Both caches."""
+    """All caches."""
 
     response_cache: ResponseCacheReport
+    shared_cache: SharedCacheReport | None = Field(description="null without a Redis.")
     prefix_cache: PrefixCacheReport
 
 
 class CacheCleared(ResponseModel):
-    """What was dropped of the response cache."""
+    """What was dropped of this replica's response cache; a shared one does not count its own."""
 
     entries: int
     bytes: int

@@ -47,6 +47,8 @@ PANELS: Mapping[str, tuple[str, ...]] = {
     ),
     "Answers": (
         *("response_cache_entries", "response_cache_bytes", "max_jobs", "job_ttl_seconds"),
+        *("cache_across_keys", "cache_redis", "cache_redis_ttl_seconds"),
+        *("cache_redis_timeout_seconds", "cache_redis_entry_bytes", "cache_redis_prefix"),
         *("text_threads", "max_pending_texts", "sse_keep_alive_seconds"),
     ),
 }

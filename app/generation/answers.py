@@ -97,6 +97,7 @@ async def begin(
     if is_list:
         field = requests[0].prompt_field.partition(".")[0]
         generator.request_limits.check_texts(len(requests), param=field)
+        generator = generator.for_list()
     pending = PendingAnswer(generator, items, is_list=is_list)
     with ExitStack() as unwinding:
         unwinding.callback(pending.close)

@@ -1,4 +1,4 @@
-"""The life of one text request: tokenise, look in the cache, submit, follow, let go.
+"""The life of one text request: tokenise, look in the caches, submit, follow, let go.
 
 Routes and jobs call `TextGenerator.start` and read the `Subscription` it gives; `answers.py`
 presents what comes out. Knows nothing of HTTP. All of it runs on the event loop, save
@@ -17,6 +17,7 @@ from app.errors import AppError, ServiceUnavailable, describe
 from app.generation.adjustments import AdjustmentTranslator
 from app.generation.cache import ResponseCache
 from app.generation.call_grammars import CallGrammars
+from app.generation.completion import Completed
 from app.generation.engine_calls import EngineCalls
 from app.generation.engine_queue import EngineQueue
 from app.generation.event_router import EventRouter
@@ -27,6 +28,7 @@ from app.generation.presentation import Presenter
 from app.generation.prompts import PromptReader
 from app.generation.recording import record_of
 from app.generation.request_limits import RequestLimits
+from app.generation.shared_cache.tier import SharedCache
 from app.generation.urgency import NO_RULES, UrgencyRules
 from app.metrics import Metrics
 from app.telemetry.record import RequestRecord, current_request, unique_id
@@ -43,6 +45,7 @@ if TYPE_CHECKING:  # importing transformers takes seconds, and only its types ar
     from transformers import PreTrainedTokenizerBase
 
 _SharedKey = tuple[CacheKey, Urgency]
+LIST_PATIENCE_SECONDS = 0.5  # what all texts of a list together may wait for the shared cache
 SEED_LIMIT = 2**53  # seeds drawn here survive JSON readers that know only doubles
 
 
@@ -58,6 +61,13 @@ class _Traffic:
     num_starting: int = 0
     num_open: int = 0
     aborted: str | None = None  # why nothing may start any more
+
+
+@dataclass(slots=True)
+class _Waited:
+    """How long the texts of a list have waited for the shared cache."""
+
+    seconds: float = 0.0
 
 
 class TextGenerator:
@@ -77,6 +87,8 @@ class TextGenerator:
         request_limits: RequestLimits,
         eos_token_ids: frozenset[int],
         clock: Callable[[], float],
+        shared_cache: SharedCache | None = None,
+        is_cache_per_key: bool = True,
         default_guesses: int = 0,
         urgency_rules: UrgencyRules = NO_RULES,
         draw_seed: Callable[[], int] = draw_seed,
@@ -116,12 +128,15 @@ class TextGenerator:
         self._router = router
         self._executor = executor
         self._cache = cache
+        self._shared_cache = shared_cache
+        self._is_cache_per_key = is_cache_per_key
         self._eos_token_ids = eos_token_ids
         self._draw_seed = draw_seed
         self._flights: dict[str, Flight] = {}  # by request id, oldest first
         self._shared: dict[_SharedKey, Flight] = {}  # those that others may join
         self._traffic = _Traffic()
         self._meter: Meter | None = None  # of the key that asks; None: nobody counts
+        self._waited: _Waited | None = None  # of the list that asks; None: it is no list
 
     @property
     def num_in_flight(self) -> int:
@@ -135,6 +150,12 @@ class TextGenerator:
         billed._meter = meter
         billed.judge = replace(self.judge, meter=meter)
         return billed
+
+    def for_list(self) -> "TextGenerator":
+        """This generator for the texts of one list: waits for other replicas add up to a bound."""
+        listed = copy(self)
+        listed._waited = _Waited()
+        return listed
 
     async def start(self, request: TextRequest) -> Subscription:
         """Begin to answer a request; once this returns, only the engine can still fail it.
@@ -153,7 +174,7 @@ class TextGenerator:
             self._check_open()
             prepared = await self._prepare(self._hurried(request))
             reservation = await self._reserve(prepared)
-            flight, outcome = self._admit(prepared, received_at, reservation)
+            flight, outcome = await self._admit(prepared, received_at, reservation)
         except (AppError, EngineError) as error:
             self._metrics.rejected(describe(error).code)
             raise
@@ -188,8 +209,12 @@ class TextGenerator:
     async def _prepare(self, request: TextRequest) -> PreparedRequest:
         """Tokenise it: here if that takes less time than to hand it to a thread and back."""
         if request.is_short:
-            return self._preparer.prepare(request)
-        return await self._executor.run(partial(self._preparer.prepare, request))
+            prepared = self._preparer.prepare(request)
+        else:
+            prepared = await self._executor.run(partial(self._preparer.prepare, request))
+        if self._meter is None or not self._is_cache_per_key:
+            return prepared
+        return prepared.owned_by(self._meter.key.digest)
 
     def _check_open(self) -> None:
         if self._traffic.aborted is not None:
@@ -209,16 +234,33 @@ class TextGenerator:
             prepared.max_num_tokens, param="max_length" if has_length else "max_new_tokens"
         )
 
-    def _admit(
+    async def _admit(
         self, prepared: PreparedRequest, received_at: float, reservation: Reservation | None
     ) -> tuple[Flight, CacheOutcome]:
         try:
+            found = await self._ask_others(prepared)
             self._check_open()
-            return self._flight_for(prepared, received_at)
-        except Exception:
+            return self._flight_for(prepared, received_at, found)
+        except BaseException:  # also when the client goes while another replica's answer is sought
             if reservation is not None:
                 reservation.settle(0)
             raise
+
+    async def _ask_others(self, prepared: PreparedRequest) -> Completed | None:
+        """What another replica has stored, if nobody here has it or is about to."""
+        shared_cache, key = self._shared_cache, prepared.cache_key
+        if shared_cache is None or key is None or not prepared.is_determined:
+            return None
+        if _shared_key(prepared) in self._shared or self._cache.get(key) is not None:
+            return None
+        waited = self._waited or _Waited()
+        if waited.seconds >= LIST_PATIENCE_SECONDS:
+            shared_cache.pass_over()
+            return None
+        began_at = self._clock()
+        found = await shared_cache.find(key)
+        waited.seconds += self._clock() - began_at
+        return found
 
     def _close_one(
         self,
@@ -236,14 +278,21 @@ class TextGenerator:
             record.note(record_of(subscription, model=model, ended_at=self._clock()))
 
     def _flight_for(
-        self, prepared: PreparedRequest, received_at: float
+        self, prepared: PreparedRequest, received_at: float, found: Completed | None
     ) -> tuple[Flight, CacheOutcome]:
+        """Who answers: a generation under way, a finished one of ours or of others, or a new one.
+
+        Nothing may be awaited in here: two who ask for the same would both begin it.
+        """
         shared_key = _shared_key(prepared)
         if prepared.cache_key is None or shared_key is None:
             return self._take_off(prepared, received_at), CacheOutcome.BYPASS
         if shared_key in self._shared:
             return self._shared[shared_key], CacheOutcome.HIT
         completed = self._cache.get(prepared.cache_key)
+        if completed is None and found is not None:
+            self._cache.put(prepared.cache_key, found)
+            completed = found
         if completed is not None:
             return self._new_flight(prepared, "").replay(completed), CacheOutcome.HIT
         flight = self._take_off(prepared, received_at)
@@ -295,6 +344,8 @@ class TextGenerator:
             self._metrics.cancelled()
         elif flight.completed is not None and key is not None and not _is_cut_short(flight):
             self._cache.put(key, flight.completed)
+            if self._shared_cache is not None and flight.prepared.is_determined:
+                self._shared_cache.keep(key, flight.completed)
         self._count(flight)
 
     def _forget(self, request_id: str) -> None:

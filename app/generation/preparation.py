@@ -6,7 +6,7 @@ without the engine is refused here, naming the field and giving the numbers.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
 
 from app.errors import InvalidRequest
@@ -65,6 +65,7 @@ class CacheKey:
     prompt_logprobs: int | None
     trace: TraceOptions | None
     seed: int | None  # None where it does not matter, or where any will do
+    tenant: bytes | None = None  # the API key's digest; None: everybody shares
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +85,16 @@ class PreparedRequest:
     phrases_of: PhrasesOf
     num_speculative_tokens: int
     cache_key: CacheKey | None  # None: neither looked up nor stored
+
+    @property
+    def is_determined(self) -> bool:
+        """Whether whoever computes it gets the same; not so for a draw without a seed."""
+        return self.request.strategy.is_deterministic or self.request.seed is not None
+
+    def owned_by(self, tenant: bytes) -> "PreparedRequest":
+        """The same, sharing its answer with requests of this tenant only."""
+        key = self.cache_key
+        return self if key is None else replace(self, cache_key=replace(key, tenant=tenant))
 
     @property
     def num_rows(self) -> int:

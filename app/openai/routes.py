@@ -186,9 +186,10 @@ async def _start_all(
 ) -> list[Subscription]:
     """Start every prompt, or none: one that is refused ends those before it."""
     subscriptions: list[Subscription] = []
+    listed = generator.for_list()
     with ExitStack() as unwinding:
         for request in requests:
-            subscriptions.append(await generator.start(request))
+            subscriptions.append(await listed.start(request))
             unwinding.callback(subscriptions[-1].close)
         unwinding.pop_all()
     return subscriptions

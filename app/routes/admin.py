@@ -19,9 +19,12 @@ from app.bodies.admin_bodies import (
     PrefixCacheReport,
     ProcessMemoryReport,
     ResponseCacheReport,
+    SharedCacheReport,
 )
 from app.bodies.schemas import ErrorResponse
 from app.errors import ServiceUnavailable, StateConflict
+from app.generation.shared_cache.counts import Lookup, Write
+from app.generation.shared_cache.tier import SharedCache
 from app.http.dependencies import ServicesDep
 from app.process.background import run_in_thread
 from app.process.logs import current_log_level, set_log_level
@@ -61,11 +64,17 @@ async def read_cache(services: ServicesDep) -> CacheReport:
 
 
 async def clear_cache(services: ServicesDep) -> CacheCleared:
-    """Empty the response cache. Answers that are being generated are kept once they are there."""
+    """Empty the response cache. Answers that are being generated are kept once they are there.
+
+    Answers that replicas share in Redis are forgotten for all of them, and each replica forgets its
+    own when it next looks there. If Redis does not do it this is a 503; this replica's are gone.
+    """
     if services.cache is None:
         raise _not_loaded()
     cleared = CacheCleared(entries=services.cache.num_entries, bytes=services.cache.num_bytes)
     services.cache.clear()
+    if services.shared_cache is not None:
+        await services.shared_cache.clear()
     return cleared
 
 
@@ -130,12 +139,26 @@ def _cache_report(services: Services) -> CacheReport:
             bytes=services.cache.num_bytes,
             max_bytes=settings.response_cache_bytes,
         ),
+        shared_cache=_shared_cache_report(services.shared_cache),
         prefix_cache=PrefixCacheReport(
             tokens_in_use=stats.num_cached_tokens,
             max_tokens=stats.max_cached_tokens,
             queried_tokens=stats.num_prompt_tokens,
             hit_tokens=stats.num_prompt_tokens_from_cache,
         ),
+    )
+
+
+def _shared_cache_report(shared_cache: SharedCache | None) -> SharedCacheReport | None:
+    if shared_cache is None:
+        return None
+    counts = shared_cache.counts
+    return SharedCacheReport(
+        state=shared_cache.breaker.state,
+        lookups={outcome: counts.lookups[outcome] for outcome in Lookup},
+        writes={outcome: counts.writes[outcome] for outcome in Write},
+        damaged_entries=counts.faults.total(),
+        pending_writes=shared_cache.num_pending_writes,
     )
 
 

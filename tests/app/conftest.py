@@ -153,6 +153,8 @@ async def service(
         ),
         eos_token_ids=frozenset({byte_level_tokenizer.eos_token_id}),
         clock=parts.clock,
+        shared_cache=parts.shared_cache,
+        is_cache_per_key=not settings.cache_across_keys,
         default_guesses=default_guesses,
         urgency_rules=urgency_rules,
     )
@@ -166,4 +168,6 @@ async def service(
     parts.jobs.close()
     await service.until(service.is_idle)
     worker.close()
+    if parts.shared_cache is not None:
+        await parts.shared_cache.close()
     parts.executor.close()

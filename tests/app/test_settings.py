@@ -132,6 +132,19 @@ def test_secrets_are_shown_nowhere(monkeypatch):
         ({"rate_limit_redis": "localhost:6379"}, "--rate-limit-redis.*redis://host"),
         ({"tokens_per_minute": 5}, "tokens_per_minute counts by API key, and there are none"),
         ({"tls_key": "key.pem"}, "tls_key has no effect without tls_cert"),
+        ({"cache_redis": "localhost:6379"}, "--cache-redis.*redis://host"),
+        ({"cache_redis": "redis://"}, "--cache-redis.*redis://host"),
+        ({"cache_redis": "redis://a:port"}, "--cache-redis.*redis://host"),
+        ({"cache_redis": "redis://a/first"}, "--cache-redis.*redis://host"),
+        ({"cache_redis": "redis://a?ssl_ca_cert=x"}, "'ssl_ca_cert' is no option.*ssl_ca_certs"),
+        (
+            {"cache_redis_ttl_seconds": 5},
+            "cache_redis_ttl_seconds has no effect without",
+        ),
+        ({"cache_redis": "redis://a", "cache_redis_prefix": "a b"}, "--cache-redis-prefix"),
+        ({"cache_redis": "redis://a", "cache_redis_timeout_seconds": 0}, "--cache-redis-timeout"),
+        ({"cache_redis": "redis://a", "cache_redis_secret": "short"}, "at least 32 characters"),
+        ({"cache_across_keys": True}, "cache_across_keys has no effect without API keys"),
         ({"max_texts": 129}, "--max-texts"),
     ],
 )
@@ -230,3 +243,16 @@ def test_a_folder_of_operators_has_to_exist(tmp_path):
     assert load_settings({"operators_folder": str(tmp_path)}).operators_folder == tmp_path
     with pytest.raises(SettingsError, match=r"--operators-folder .*beamline operators"):
         load_settings({"operators_folder": str(tmp_path / "none")})
+
+
+@pytest.mark.parametrize("name", ["cache_redis", "rate_limit_redis"])
+def test_password_of_a_redis_is_in_no_message(name):
+    with pytest.raises(SettingsError, match="redis://host") as caught:
+        load_settings({name: "redis://:swordfish@host:port", "api_keys": "first-key-of-ours"})
+    assert "swordfish" not in str(caught.value)
+
+
+def test_secret_of_the_shared_cache_is_in_no_message():
+    with pytest.raises(SettingsError, match="BEAMLINE_CACHE_REDIS_SECRET") as caught:
+        load_settings({"cache_redis": "redis://a", "cache_redis_secret": "swordfish"})
+    assert "swordfish" not in str(caught.value)

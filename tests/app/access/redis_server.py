@@ -1,6 +1,7 @@
-"""A real Redis that a test starts, kills and starts again. Needs Debian's `redis-server`."""
+"""A real Redis that a test starts, stops, kills and starts again. Needs Debian's `redis-server`."""
 
 import shutil
+import signal
 import socket
 import subprocess
 
@@ -10,9 +11,10 @@ BINARY = shutil.which("redis-server")
 class RedisServer:
     """One server on a port of its own, with nothing on disk."""
 
-    def __init__(self):
+    def __init__(self, *options):
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
+        self._options = options or ("--port", str(self.port))
         self._process = None
 
     @property
@@ -20,11 +22,18 @@ class RedisServer:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self):
-        options = ("--port", str(self.port), "--bind", "127.0.0.1", "--save", "")
+        options = ("--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
         self._process = subprocess.Popen(
-            [BINARY, *options, "--appendonly", "no"], stdout=subprocess.PIPE, text=True
+            [BINARY, *self._options, *options], stdout=subprocess.PIPE, text=True
         )
         assert any("Ready to accept connections" in line for line in self._process.stdout)
+
+    def freeze(self):
+        """It takes connections and commands, as the kernel does that, and answers none."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self):
+        self._process.send_signal(signal.SIGCONT)
 
     def kill(self):
         if self._process is not None:

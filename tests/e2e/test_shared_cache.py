@@ -1,0 +1,182 @@
+"""Server processes on one real Redis: what one computes the others give, whatever Redis does."""
+
+import itertools
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from tests.app.access.redis_server import BINARY, RedisServer
+from tests.e2e.conftest import beamline, build_tokenizer, save_tiny_model
+
+GREEDY = {"strategy": "greedy", "max_new_tokens": 6}
+GENERATE_ONLY, OPERATOR = "a-key-of-somebody-1", "an-operators-key-12"
+SECRET = "a secret that replicas share, only they"
+
+
+@pytest.fixture
+def redis():
+    if BINARY is None:
+        pytest.skip("redis-server is not installed")
+    server = RedisServer()
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def replica(run, redis, tiny_model_folder):
+    """Starts a server on the Redis; gives a client for it, as one key or another."""
+    clients = []
+
+    def start(folder=tiny_model_folder, **settings):
+        return run(
+            beamline("serve", "--model", str(folder), "--port", "0", "--device", "cpu"),
+            BEAMLINE_CACHE_REDIS=redis.url,
+            BEAMLINE_CACHE_REDIS_SECRET=SECRET,
+            BEAMLINE_API_KEYS=GENERATE_ONLY,
+            BEAMLINE_ADMIN_API_KEYS=OPERATOR,
+            **settings,
+        )
+
+    def connect(server):
+        headers = {"Authorization": f"Bearer {OPERATOR}"}
+        clients.append(httpx.Client(base_url=server.ready_url(), timeout=120.0, headers=headers))
+        return clients[-1]
+
+    yield start, connect
+    for client in clients:
+        client.close()
+
+
+def ask(client, text, key=OPERATOR, path="/generate", **body):
+    answer = client.post(
+        path, json=GREEDY | {"text": text} | body, headers={"Authorization": f"Bearer {key}"}
+    )
+    assert answer.status_code == 200, answer.text
+    return answer
+
+
+def metric(client, name):
+    lines = client.get("/metrics").text.splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
+
+
+def wait_until(condition):
+    """Ask until it is so; the test's timeout ends a vain wait."""
+    pause = threading.Event()
+    while not condition():
+        pause.wait(0.05)
+
+
+def stored(client):
+    return metric(client, 'shared_cache_writes_total{outcome="stored"}')
+
+
+def hits(client):
+    return metric(client, 'shared_cache_lookups_total{outcome="hit"}')
+
+
+def test_what_one_process_computes_is_a_hit_in_the_other(replica, tmp_path):
+    start, connect = replica
+    save_tiny_model(tmp_path / "other-model", build_tokenizer())
+    # Generous: a busy machine must not make a lookup of this test late.
+    patient = {"BEAMLINE_CACHE_REDIS_TIMEOUT_SECONDS": "10"}
+    folders = ({}, {}, {"folder": tmp_path / "other-model"})
+    servers = [start(**folder, **patient) for folder in folders]
+    first, second, other_model = (connect(server) for server in servers)
+
+    computed = ask(first, "The sea", seed=1)
+    wait_until(lambda: stored(first) == 1)
+    found = ask(second, "The sea", seed=1)
+    assert (computed.headers["x-cache"], found.headers["x-cache"]) == ("MISS", "HIT")
+    assert found.json() == computed.json() | {"cached": True}
+    assert hits(second) == 1
+
+    ask(first, "The ships")
+    wait_until(lambda: stored(first) == 2)
+    streamed = ask(second, "The ships", path="/generate/stream")
+    assert streamed.headers["x-cache"] == "HIT"
+    done = json.loads(streamed.text.split("event: done\ndata: ")[1].strip())
+    assert done == ask(first, "The ships").json()
+    assert hits(second) == 2
+
+    assert ask(second, "The sea", key=GENERATE_ONLY).headers["x-cache"] == "MISS"
+    assert ask(other_model, "The sea").headers["x-cache"] == "MISS"
+    assert (hits(second), hits(other_model)) == (2, 0)
+
+    assert first.delete("/admin/cache").status_code == 200
+    ask(second, "something that nobody has asked")  # it looks into Redis, and forgets its own
+    assert ask(second, "The sea").headers["x-cache"] == "MISS"
+    for server in servers:
+        server.process.terminate()
+        assert server.wait() == 0
+        assert SECRET not in server.output
+
+
+class Load:
+    """Four clients that ask the replicas in turn, each text of both, until they are stopped."""
+
+    def __init__(self, clients):
+        self.clients = clients
+        self.statuses = []
+        self._numbers = itertools.count()
+        self._has_stopped = threading.Event()
+        self._pool = ThreadPoolExecutor(4)
+
+    def __enter__(self):
+        self._runs = [self._pool.submit(self._run) for _ in range(4)]
+        return self
+
+    def __exit__(self, *_):
+        self._has_stopped.set()
+        for each in self._runs:
+            each.result()
+        self._pool.shutdown()
+
+    def _run(self):
+        while not self._has_stopped.is_set():
+            number = next(self._numbers)
+            body = GREEDY | {"text": f"The sea {number // 2}", "max_new_tokens": 2}
+            answer = self.clients[number % 2].post("/generate", json=body)
+            self.statuses.append(answer.status_code)
+
+    def total(self, name):
+        return sum(metric(client, f"shared_cache_{name}") for client in self.clients)
+
+    def until_more(self, num_answers):
+        goal = len(self.statuses) + num_answers
+        wait_until(lambda: len(self.statuses) >= goal)
+
+    def until_stored(self, num_more):
+        goal = self.total('writes_total{outcome="stored"}') + num_more
+        wait_until(lambda: self.total('writes_total{outcome="stored"}') >= goal)
+
+    def until_both_are(self, state):
+        wait_until(lambda: self.total(f'breaker_state{{state="{state}"}}') == 2)
+
+
+def test_redis_that_dies_in_mid_load_costs_no_request_and_is_found_again(replica, redis):
+    start, connect = replica
+    servers = [start(), start()]
+    first, second = clients = [connect(server) for server in servers]
+    with Load(clients) as load:
+        load.until_stored(20)
+        redis.kill()
+        load.until_both_are("open")
+        load.until_more(40)
+        failures = load.total('lookups_total{outcome="error"}')
+        assert failures + load.total('writes_total{outcome="error"}') >= 10  # five of each
+        assert load.total('lookups_total{outcome="skipped"}') > 0
+        redis.start()
+        load.until_both_are("closed")
+        load.until_stored(20)
+    assert set(load.statuses) == {200}
+    shared = ask(first, "after all that")
+    wait_until(lambda: ask(second, "after all that").headers["x-cache"] == "HIT")
+    assert ask(second, "after all that").json() == shared.json() | {"cached": True}
+    for server in servers:
+        assert "the shared cache does not answer" in server.output
+        assert "the shared cache answers again" in server.output
