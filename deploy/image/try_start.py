@@ -33,9 +33,12 @@ def serve_once(model: Path) -> None:
     """
     program = Path(sys.executable).with_name("beamline")
     with tempfile.TemporaryDirectory() as cache:
-        command = [program, "serve", "--model", model, "--port", "0", "--cache-folder", cache]
         service = subprocess.Popen(
-            [*command, "--operators-folder", program.parents[1] / "operators"],
+            [
+                *(str(program), "serve", "--model", str(model), "--port", "0"),
+                *("--cache-folder", cache),
+                *("--operators-folder", str(program.parents[1] / "operators")),
+            ],
             stderr=subprocess.PIPE,
             text=True,
         )
