@@ -22,7 +22,9 @@ from grafana_foundation_sdk.builders.dashboard import Row as RowBuilder
 from grafana_foundation_sdk.builders.prometheus import Dataquery
 from grafana_foundation_sdk.builders.stat import Panel as Number
 from grafana_foundation_sdk.builders.timeseries import Panel as Graph
+from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.variants import Dataquery as Query
 from grafana_foundation_sdk.models.common import (
     LegendDisplayMode,
     LegendPlacement,
@@ -97,7 +99,7 @@ def _variable(name: str, query: str) -> QueryVariable:
     )
 
 
-def _queries(panel: Panel) -> list[Dataquery]:
+def _queries(panel: Panel) -> list[Builder[Query]]:
     return [
         Dataquery().expr(query).legend_format(legend).ref_id(chr(ord("A") + at))
         for at, (legend, query) in enumerate(panel.queries.items())
