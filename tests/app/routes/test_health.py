@@ -222,9 +222,8 @@ def test_engine_numbers_are_read_when_scraped(services):
     assert found("prefix_cache_hit_tokens_total") == 16
     assert found("gpu_memory_usage_bytes") == 1024
     labels = {"name": "tiny", "revision": "r1", "runtime": "torch"}
-    assert (
-        found("model_info", labels | {"device": "cpu", "dtype": "float32", "weights": "w8a8"}) == 1
-    )
+    labels |= {"device": "cpu", "dtype": "float32", "weights": "w8a8", "tensor_parallel_size": "1"}
+    assert found("model_info", labels) == 1
     assert found("service_status", {"status": "ready"}) == 1
 
 
