@@ -35,7 +35,7 @@ KUBECTL := .tools/kubectl
 .DELETE_ON_ERROR:
 # `check` runs lint before test, and test's summary is the last thing printed.
 .NOTPARALLEL:
-.PHONY: help clients image-check image-run k8s-check k8s-rules k8s-tools serve test test-all lint check format clean distclean
+.PHONY: help clients image-check image-run k8s-check k8s-rules k8s-tools monitor serve test test-all lint check format clean distclean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ k8s-rules: $(DEVELOPMENT) ## Renew k8s' copy of the rules in monitoring/rules.
 	$(BIN)/python k8s/prometheus_rule.py
 
 k8s-tools: $(KUBECTL) ## Unpack what k8s-check needs besides Python.
+
+monitor: $(DEVELOPMENT) ## Try the rules, alerts and dashboard on a real service and Prometheus.
+	$(BIN)/python -m pytest -q tests/monitoring
 
 clean: ## Remove caches and build products.
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
