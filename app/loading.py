@@ -317,17 +317,22 @@ def _prepare_torch(settings: Settings, progress: ProgressCallback, reason: str) 
 
     return _Prepared(
         tokenizer=prepared.tokenizer,
-        served=ServedModel(
-            name=prepared.name,
-            revision=prepared.revision,
-            runtime="torch",
-            device=prepared.device,
-            dtype=prepared.dtype,
-            weights=prepared.weights,
-        ),
+        served=_served_by_torch(prepared),
         eos_token_ids=prepared.eos_token_ids,
         cache_bytes_per_token=partial(cache_bytes_per_token, prepared.module),
         open=open_runner,
+    )
+
+
+def _served_by_torch(prepared: "PreparedModel", *, tensor_parallel_size: int = 1) -> ServedModel:
+    return ServedModel(
+        name=prepared.name,
+        revision=prepared.revision,
+        runtime="torch",
+        device=prepared.device,
+        dtype=prepared.dtype,
+        weights=prepared.weights,
+        tensor_parallel_size=tensor_parallel_size,
     )
 
 
@@ -344,15 +349,7 @@ def _prepare_sharded(settings: Settings, progress: ProgressCallback) -> _Prepare
 
     return _Prepared(
         tokenizer=prepared.tokenizer,
-        served=ServedModel(
-            name=prepared.name,
-            revision=prepared.revision,
-            runtime="torch",
-            device=prepared.device,
-            dtype=prepared.dtype,
-            weights=prepared.weights,
-            tensor_parallel_size=size,
-        ),
+        served=_served_by_torch(prepared, tensor_parallel_size=size),
         eos_token_ids=prepared.eos_token_ids,
         cache_bytes_per_token=_no_draft_beside_shards,
         open=open_runner,

@@ -1,10 +1,15 @@
-"""What every test shares: repeatable examples, and one thread for tensors.
+"""What every test shares: repeatable examples, one thread for tensors, and a real Redis.
 
 A test that needs a model, an engine or a server takes it from its own folder's fixtures.
 """
 
+from collections.abc import Iterator
+
+import pytest
 import torch
 from hypothesis import settings
+
+from tests.app.access.redis_server import BINARY, RedisServer
 
 
 def pytest_configure() -> None:
@@ -15,3 +20,13 @@ def pytest_configure() -> None:
     settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
     settings.load_profile("repeatable")
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    if BINARY is None:
+        pytest.skip("redis-server is not installed")
+    server = RedisServer()
+    server.start()
+    yield server
+    server.kill()

@@ -8,22 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.app.access.redis_server import BINARY, RedisServer
 from tests.e2e.conftest import beamline, build_tokenizer, save_tiny_model
 
 GREEDY = {"strategy": "greedy", "max_new_tokens": 6}
 GENERATE_ONLY, OPERATOR = "a-key-of-somebody-1", "an-operators-key-12"
 SECRET = "a secret that replicas share, only they"
-
-
-@pytest.fixture
-def redis():
-    if BINARY is None:
-        pytest.skip("redis-server is not installed")
-    server = RedisServer()
-    server.start()
-    yield server
-    server.kill()
 
 
 @pytest.fixture

@@ -1,18 +1,8 @@
-"""Clocks that stand still, keys for a service, and a real Redis."""
+"""Clocks that stand still, and keys for a service."""
 
 import pytest
 
-from tests.app.access.redis_server import BINARY, RedisServer
-
-
-class HeldClock:
-    """Seconds that pass only when a test says so."""
-
-    def __init__(self, now=1000.0):
-        self.now = now
-
-    def __call__(self):
-        return self.now
+from tests.app.held_clock import HeldClock
 
 
 @pytest.fixture
@@ -26,13 +16,3 @@ def wall_clock(monkeypatch):
     held = HeldClock(1_800_000_000.0)
     monkeypatch.setattr("time.time", held)
     return held
-
-
-@pytest.fixture
-def redis():
-    if BINARY is None:
-        pytest.skip("redis-server is not installed")
-    server = RedisServer()
-    server.start()
-    yield server
-    server.kill()

@@ -8,10 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.generation.cache import ResponseCache, size_of
-from app.generation.completion import Completed, FinishedText
 from app.generation.preparation import CacheKey, ModelIdentity
-from decoding.base import FinishReason
-from engine.messages import Timings
+from tests.app.generation.shared_cache.answers import answer
 
 MODEL = ModelIdentity(name="tiny", revision="1", runtime="torch")
 
@@ -33,24 +31,6 @@ def key(number, num_tokens=3):
         trace=None,
         seed=None,
     )
-
-
-def answer(text="some text", num_tokens=3):
-    sequence = FinishedText(
-        text=text,
-        token_ids=tuple(range(1000, 1000 + num_tokens)),
-        logprobs=tuple(-0.1 * index for index in range(num_tokens)),
-        finish_reason=FinishReason.LENGTH,
-        score=None,
-    )
-    timings = Timings(
-        queue_seconds=0.1,
-        prefill_seconds=0.2,
-        decode_seconds=0.3,
-        num_cached_tokens=0,
-        num_preemptions=0,
-    )
-    return Completed(sequences=(sequence,), seed=0, timings=timings)
 
 
 def test_an_answer_is_found_under_its_key_and_no_other():

@@ -16,30 +16,11 @@ from app.access.scopes import Scope
 from app.generation import generator as generator_module
 from app.generation.shared_cache.counts import Lookup, Write
 from app.settings import Settings
-from tests.app.access.redis_server import BINARY, RedisServer
+from tests.app.held_clock import HeldClock
 
 PROMPT = "the quick brown"
 GREEDY = {"text": PROMPT, "strategy": "greedy", "max_new_tokens": 12}
 CHAT = [{"role": "user", "content": PROMPT}]
-
-
-class HeldClock:
-    """Seconds that pass only when a test says so."""
-
-    now = 1000.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def redis():
-    if BINARY is None:
-        pytest.skip("redis-server is not installed")
-    server = RedisServer()
-    server.start()
-    yield server
-    server.kill()
 
 
 @pytest.fixture

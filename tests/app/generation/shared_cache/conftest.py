@@ -5,36 +5,16 @@ import redis as redis_client
 
 from app.generation.shared_cache.building import build_shared_cache
 from app.settings import Settings
-from tests.app.access.redis_server import BINARY, RedisServer
+from tests.app.held_clock import HeldClock
 
 PREFIX = "test:answers"
 # Generous: a busy machine must not make a lookup of these tests late.
 SETTINGS = {"cache_redis_prefix": PREFIX, "cache_redis_timeout_seconds": 10.0}
 
 
-class HeldClock:
-    """Seconds that pass only when a test says so."""
-
-    def __init__(self):
-        self.now = 1000.0
-
-    def __call__(self):
-        return self.now
-
-
 @pytest.fixture
 def clock():
     return HeldClock()
-
-
-@pytest.fixture
-def redis():
-    if BINARY is None:
-        pytest.skip("redis-server is not installed")
-    server = RedisServer()
-    server.start()
-    yield server
-    server.kill()
 
 
 @pytest.fixture

@@ -5,19 +5,6 @@ import pytest
 from app.generation.shared_cache.breaker import BreakerState, CircuitBreaker
 
 
-class HeldClock:
-    def __init__(self):
-        self.now = 1000.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return HeldClock()
-
-
 @pytest.fixture
 def breaker(clock):
     return CircuitBreaker(
