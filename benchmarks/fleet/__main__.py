@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
 def run_measure(options: argparse.Namespace) -> None:
     """Measure what steps cost, and write it."""
     with two_servers(*_serving(options)) as urls:
-        costs = measure(urls, _machine())
+        costs = measure(urls, _machine(), seed=0)
     _print_costs(costs)
     if options.json is not None:
         costs.save(options.json)
@@ -70,12 +70,14 @@ def run_check(options: argparse.Namespace) -> None:
     print(_machine())
     lengths = {"prompt": options.prompt_tokens[0], "answer": options.new_tokens[0]}
     with two_servers(*_serving(options)) as urls:
-        before = StepCosts.load(options.costs) if options.costs else measure(urls, _machine())
+        before = (
+            StepCosts.load(options.costs) if options.costs else measure(urls, _machine(), seed=0)
+        )
         served = {
             rate: serve_poisson(urls, rate=rate, seconds=options.seconds, **lengths)
             for rate in options.rate
         }
-        after = before if options.costs else measure(urls, _machine())
+        after = before if options.costs else measure(urls, _machine(), seed=1)
     costs = before.mean_with(after)  # neighbours on the machine come and go
     for each in (before, after):
         _print_costs(each)
@@ -129,10 +131,10 @@ def _print_fleet(rate: float, options: argparse.Namespace, outcome: Outcome) -> 
 
 
 def _print_costs(costs: StepCosts) -> None:
-    steps = ", ".join(f"{n}: {s * 1000:.1f} ms" for n, s in sorted(costs.decode_seconds.items()))
+    steps = ", ".join(f"{n}: {s * 1000:.1f}" for n, s in sorted(costs.decode_seconds.items()))
+    prompts = ", ".join(f"{n}: {s * 1000:.0f}" for n, s in sorted(costs.prompt_seconds.items()))
     print(
-        f"a step by its sequences: {steps}; a prompt token: "
-        f"{costs.prompt_token_seconds * 1000:.2f} ms more"
+        f"ms of a step by its sequences: {steps}; and by prompt tokens read in it: {prompts} more"
     )
 
 

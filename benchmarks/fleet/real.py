@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle
+from statistics import median
 
 from benchmarks.fleet.costs import StepCosts
 from benchmarks.load.arrivals import poisson_moments, run_closed_loop, run_open_loop
@@ -27,7 +28,7 @@ START_SECONDS = 300.0
 STOP_SECONDS = 60.0
 ROWS = (1, 2, 4, 8, 16)  # sequences in a step, for which it is measured
 NEW_TOKENS = 48
-SHORT, LONG = 16, 272  # prompt tokens, about
+PROMPTS = (16, 32, 64, 128, 256)  # tokens of a prompt, about, for which it is measured
 
 
 @dataclass(slots=True)
@@ -93,33 +94,33 @@ def _wait_until_ready(url: str) -> None:
     raise TimeoutError(f"{url} was not ready after {START_SECONDS:.0f} s")
 
 
-def measure(urls: Sequence[str], source: str) -> StepCosts:
+def measure(urls: Sequence[str], source: str, *, seed: int) -> StepCosts:
     """What a step costs, both servers being loaded alike.
 
-    A step of n sequences is the time between the tokens of n clients of each; a prompt token is
-    what makes the first token of a long prompt come later than that of a short one.
+    A step of n sequences is the time between the tokens of n clients of each; reading a prompt is
+    what its first token takes longer than a step. With another seed prompts are others: servers
+    that were measured with the same ones would still know them.
     """
-    decode = {rows: _step_seconds(urls, rows) for rows in ROWS}
-    _first_token(urls, LONG, seed=90)  # the first is slower
-    short = [_first_token(urls, SHORT, seed=seed) for seed in (91, 92)]
-    long = [_first_token(urls, LONG, seed=seed) for seed in (93, 94)]
-    per_token = (min(long) - min(short)) / (LONG - SHORT)
-    return StepCosts(decode_seconds=decode, prompt_token_seconds=max(per_token, 0.0), source=source)
+    decode = {rows: _step_seconds(urls, rows, seed) for rows in ROWS}
+    _reading(urls, PROMPTS[-1], f"{seed} before")  # the first are slower
+    reading = {length: _reading(urls, length, str(seed)) for length in PROMPTS}
+    prompt = {length: max(took - decode[1], 0.0) for length, took in reading.items()}
+    return StepCosts(decode_seconds=decode, prompt_seconds=prompt, source=source)
 
 
-def _step_seconds(urls: Sequence[str], rows: int) -> float:
+def _step_seconds(urls: Sequence[str], rows: int, seed: int) -> float:
     concurrency = rows * len(urls)
-    requests = _requests(concurrency * 2, prompt=SHORT, answer=NEW_TOKENS, seed=rows)
+    requests = _requests(
+        concurrency * 2, prompt=PROMPTS[0], answer=NEW_TOKENS, seed=f"{seed} step {rows}"
+    )
     result = asyncio.run(run_closed_loop(InTurn(urls), requests, concurrency=concurrency))
-    gaps = sorted(gap for record in result.answered for gap in record.gaps)
-    return gaps[len(gaps) // 2]
+    return median(gap for record in result.answered for gap in record.gaps)
 
 
-def _first_token(urls: Sequence[str], prompt: int, seed: int) -> float:
-    requests = _requests(12, prompt=prompt, answer=1, seed=seed)
+def _reading(urls: Sequence[str], prompt: int, seed: str) -> float:
+    requests = _requests(12, prompt=prompt, answer=1, seed=f"{seed} prompt {prompt}")
     result = asyncio.run(run_closed_loop(InTurn(urls), requests, concurrency=len(urls)))
-    times = sorted(record.time_to_first_token for record in result.answered)
-    return times[len(times) // 2]
+    return median(record.time_to_first_token for record in result.answered)
 
 
 def serve_poisson(
@@ -127,11 +128,11 @@ def serve_poisson(
 ) -> LoadResult:
     """What a Poisson load of these lengths comes to."""
     moments = poisson_moments(10**6, rate=rate, seed=7, until=seconds)
-    requests = _requests(len(moments), prompt=prompt, answer=answer, seed=8)
+    requests = _requests(len(moments), prompt=prompt, answer=answer, seed="load")
     return asyncio.run(run_open_loop(InTurn(urls), requests, moments=moments))
 
 
-def _requests(count: int, *, prompt: int, answer: int, seed: int) -> list[PromptRequest]:
+def _requests(count: int, *, prompt: int, answer: int, seed: str) -> list[PromptRequest]:
     return make_requests(count, prompt=_only(prompt), answer=_only(answer), seed=seed)
 
 

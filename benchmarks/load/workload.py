@@ -72,7 +72,7 @@ class Mix:
 
 
 def make_requests(
-    count: int, *, prompt: Mix, answer: Mix, shared_prefix: int = 0, seed: int = 0
+    count: int, *, prompt: Mix, answer: Mix, shared_prefix: int = 0, seed: int | str = 0
 ) -> list[PromptRequest]:
     """Requests whose prompts begin alike for `shared_prefix` words and differ from then on."""
     prefix = _words(random.Random(f"{seed} prefix"), shared_prefix)

@@ -13,7 +13,7 @@ from benchmarks.fleet.simulation import ReplicaLimits, simulate
 from benchmarks.fleet.workload import Arrival, PoissonLoad
 
 STEP = 0.01
-EVEN = StepCosts(decode_seconds={1: STEP}, prompt_token_seconds=0.0)  # whatever the batch
+EVEN = StepCosts(decode_seconds={1: STEP}, prompt_seconds={1: 0.0})  # whatever the batch
 ROOMY = 10**6
 MEAN_TOKENS = 100
 
@@ -82,7 +82,7 @@ arrival_lists = st.lists(
 def test_no_request_is_lost_or_served_before_its_time(arrivals, num_replicas, policy):
     arrivals.sort(key=lambda each: each.at)
     limits = ReplicaLimits(max_rows=3, max_step_tokens=64, max_waiting_requests=4)
-    costs = StepCosts(decode_seconds={1: 0.01, 3: 0.02}, prompt_token_seconds=0.0001)
+    costs = StepCosts(decode_seconds={1: 0.01, 3: 0.02}, prompt_seconds={1: 0.0001})
     outcome = simulate(
         arrivals,
         num_replicas=num_replicas,
@@ -107,7 +107,7 @@ def test_no_request_is_lost_or_served_before_its_time(arrivals, num_replicas, po
 
 
 def test_a_request_alone_takes_its_steps():
-    costs = StepCosts(decode_seconds={1: 0.01, 2: 0.02}, prompt_token_seconds=0.001)
+    costs = StepCosts(decode_seconds={1: 0.01, 2: 0.02}, prompt_seconds={1: 0.001})
     arrival = Arrival(at=1.0, prompt_tokens=600, new_tokens=5)
     (served,) = simulate([arrival], num_replicas=1, costs=costs, policy=RoundRobin()).served
     assert served.first_token_seconds == pytest.approx(0.01 + 0.512 + 0.01 + 0.088)
@@ -115,7 +115,7 @@ def test_a_request_alone_takes_its_steps():
 
 
 def test_a_known_beginning_is_not_read_again():
-    costs = StepCosts(decode_seconds={1: 0.01}, prompt_token_seconds=0.001)
+    costs = StepCosts(decode_seconds={1: 0.01}, prompt_seconds={1: 0.001})
     arrivals = [
         Arrival(at=at, prompt_tokens=500, new_tokens=1, prefix=7, prefix_tokens=450)
         for at in (0.0, 5.0)

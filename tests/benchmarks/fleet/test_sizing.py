@@ -8,7 +8,7 @@ from benchmarks.fleet.simulation import simulate
 from benchmarks.fleet.sizing import CannotKeep, Promise, fewest_replicas
 from benchmarks.fleet.workload import PoissonLoad
 
-COSTS = StepCosts(decode_seconds={1: 0.01, 64: 0.03}, prompt_token_seconds=0.0001)
+COSTS = StepCosts(decode_seconds={1: 0.01, 64: 0.03}, prompt_seconds={1: 0.0001})
 
 
 def run(num_replicas):
@@ -45,11 +45,18 @@ def test_a_step_costs_a_straight_line_between_and_beyond_what_was_measured():
     assert COSTS.step_seconds(127, 0) == pytest.approx(0.05)
 
 
+def test_tokens_of_longer_prompts_may_cost_more():
+    costs = StepCosts(decode_seconds={1: 0.01}, prompt_seconds={16: 0.016, 32: 0.064})
+    assert costs.step_seconds(0, 8) == pytest.approx(0.018)
+    assert costs.step_seconds(0, 24) == pytest.approx(0.05)
+    assert costs.step_seconds(0, 48) == pytest.approx(0.122)
+
+
 def test_the_mean_of_two_measurements_lies_between_them():
-    other = StepCosts(decode_seconds={1: 0.02, 2: 0.5, 64: 0.04}, prompt_token_seconds=0.0003)
+    other = StepCosts(decode_seconds={1: 0.02, 2: 0.5, 64: 0.04}, prompt_seconds={1: 0.0003})
     mean = COSTS.mean_with(other)
     assert dict(mean.decode_seconds) == pytest.approx({1: 0.015, 64: 0.035})
-    assert mean.prompt_token_seconds == pytest.approx(0.0002)
+    assert dict(mean.prompt_seconds) == pytest.approx({1: 0.0002})
 
 
 def test_costs_survive_their_file(tmp_path):
@@ -59,7 +66,15 @@ def test_costs_survive_their_file(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", "{}", json.dumps({"decode_seconds": {"0": 1}, "prompt_token_seconds": 0})],
+    [
+        "",
+        "[]",
+        "{}",
+        json.dumps({"decode_seconds": {"0": 1}, "prompt_seconds": {"1": 0}}),
+        json.dumps({"decode_seconds": {"1": 0}, "prompt_seconds": {"1": 0}}),
+        json.dumps({"decode_seconds": {"1": 1}, "prompt_seconds": {}}),
+        json.dumps({"decode_seconds": {"1": 1}, "prompt_seconds": {"1": float("nan")}}),
+    ],
 )
 def test_a_file_that_is_no_costs_is_refused_by_name(tmp_path, content):
     (tmp_path / "costs.json").write_text(content)
