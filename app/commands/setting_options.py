@@ -7,7 +7,8 @@ the settings themselves, so none is written twice.
 import functools
 import inspect
 from collections.abc import Callable, Collection, Mapping
-from typing import Annotated, Optional
+from types import UnionType
+from typing import Annotated, Optional, Union, get_args, get_origin
 
 import typer
 from pydantic.fields import FieldInfo
@@ -99,7 +100,7 @@ def _option(name: str, field: FieldInfo, panel: str) -> inspect.Parameter:
         flag += flag.replace("--", "/--no-", 1)
     elif default not in (None, False):
         shown = f" Default: {default}."
-    annotated = field.annotation
+    annotated = _plain(field.annotation)
     if isinstance(default, tuple):  # written with commas in between
         annotated, shown = str, ""
     option = typer.Option(
@@ -113,3 +114,12 @@ def _option(name: str, field: FieldInfo, panel: str) -> inspect.Parameter:
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
     )
+
+
+def _plain(kind: object) -> object:
+    """A type without bounds and checks within it, which typer would show; settings know them."""
+    if get_origin(kind) is Annotated:
+        return _plain(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        return Union[tuple(_plain(each) for each in get_args(kind))]  # noqa: UP007  made at run time
+    return kind
