@@ -14,8 +14,9 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from app.environment import keep_collectives_local
 from app.process.progress import ProgressCallback
-from app.settings import Settings, keep_collectives_local
+from app.settings import Settings
 from app.shards.orders import LoadOrder, OpenOrder, Stage
 from app.shards.processes import ShardProcesses
 from engine.config import EngineConfig
