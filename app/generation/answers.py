@@ -13,7 +13,8 @@ from app.bodies.schemas import (
     GenerateResponse,
     ListResponse,
 )
-from app.errors import AppError, ListFailed, describe
+from app.error_replies import describe
+from app.errors import AppError, ListFailed
 from app.generation.flight import CacheOutcome, Subscription
 from app.generation.generator import TextGenerator
 from app.text.request import TextRequest

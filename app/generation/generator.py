@@ -13,7 +13,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from app.access.meter import Meter, Reservation
-from app.errors import AppError, ServiceUnavailable, describe
+from app.error_replies import describe
+from app.errors import AppError, ServiceUnavailable
 from app.generation.adjustments import AdjustmentTranslator
 from app.generation.cache import ResponseCache
 from app.generation.call_grammars import CallGrammars

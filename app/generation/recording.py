@@ -1,6 +1,7 @@
 """What a subscription that has been closed tells logs and traces of its generation."""
 
-from app.errors import ClientDisconnected, describe
+from app.error_replies import describe
+from app.errors import ClientDisconnected
 from app.generation.flight import CacheOutcome, Subscription
 from app.generation.preparation import strategy_parameters
 from app.telemetry.record import GenerationRecord

@@ -14,7 +14,8 @@ from contextlib import ExitStack
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from app.errors import AppError, ClientDisconnected, describe
+from app.error_replies import describe
+from app.errors import AppError, ClientDisconnected
 from app.generation.completion import Chunk
 from app.generation.flight import Subscription
 from app.generation.generator import TextGenerator

@@ -12,7 +12,8 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
-from app.errors import AppError, describe
+from app.error_replies import describe
+from app.errors import AppError
 from app.generation.completion import Chunk, Completed
 from app.generation.flight import Subscription
 from app.generation.preparation import PreparedRequest

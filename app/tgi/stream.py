@@ -9,7 +9,8 @@ import logging
 from collections.abc import AsyncGenerator, Sequence
 from itertools import zip_longest
 
-from app.errors import AppError, describe
+from app.error_replies import describe
+from app.errors import AppError
 from app.generation.completion import Chunk, Completed
 from app.generation.flight import Subscription
 from app.http.sse import KEEP_ALIVE
