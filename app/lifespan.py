@@ -3,7 +3,7 @@
 `app/main.py` hands it to FastAPI. Starting returns at once and loads the model in a thread, so
 probes answer meanwhile; a model that cannot be loaded makes the service FAILED, with the reason.
 Commands that need no server use `open_services`.
-With `app/loading.py` the only module that sees `app`, `engine` and `optimize` together.
+With `app/loading.py` and `app/runtimes` the only place that sees `app`, `engine` and `optimize`.
 """
 
 import asyncio

@@ -1,7 +1,8 @@
 """Loads a model with as many processes as `--tensor-parallel-size` says, this being the first.
 
-Called by `app/loading.py`. The whole model is run once on the CPU, if the memory holds it, so that
-what the shards say together can be compared with it; then every process reads its own shard.
+Called by `app/runtimes/torch_model.py`. The whole model is run once on the CPU, if the memory holds
+it, so that what the shards say together can be compared with it; then every process reads its own
+shard.
 """
 
 import logging
