@@ -18,10 +18,10 @@ from fastapi import FastAPI
 from app.access.gate import build_gate
 from app.engine_metrics import ServiceCollector
 from app.generation.cache import ResponseCache
+from app.generation.cache_key import ModelIdentity
 from app.generation.event_router import EventRouter
 from app.generation.generator import TextGenerator
 from app.generation.jobs import JobStore
-from app.generation.preparation import ModelIdentity
 from app.generation.request_limits import RequestLimits
 from app.generation.shared_cache.building import build_shared_cache
 from app.generation.urgency import UrgencyRules

@@ -15,8 +15,8 @@ from app.bodies.schemas import (
 )
 from app.error_replies import describe
 from app.errors import AppError, ListFailed
-from app.generation.flight import CacheOutcome, Subscription
 from app.generation.generator import TextGenerator
+from app.generation.subscription import CacheOutcome, Subscription
 from app.text.request import TextRequest
 from engine.errors import EngineError
 

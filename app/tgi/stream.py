@@ -12,7 +12,7 @@ from itertools import zip_longest
 from app.error_replies import describe
 from app.errors import AppError
 from app.generation.completion import Chunk, Completed
-from app.generation.flight import Subscription
+from app.generation.subscription import Subscription
 from app.http.sse import KEEP_ALIVE
 from app.http.watch import Watch
 from app.text.codec import TextCodec

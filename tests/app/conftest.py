@@ -12,10 +12,10 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from app.generation.cache import ResponseCache
+from app.generation.cache_key import ModelIdentity
 from app.generation.event_router import EventRouter
 from app.generation.generator import TextGenerator
 from app.generation.jobs import JobStore
-from app.generation.preparation import ModelIdentity
 from app.generation.request_limits import RequestLimits
 from app.generation.urgency import NO_RULES
 from app.main import create_app
