@@ -1,7 +1,8 @@
 """Continuous batching on token ids. No HTTP, no asyncio, no metrics library, no text.
 
 Reading order: `messages` (what crosses the border to the app), `engine` (one step, four verbs),
-`scheduler` (who runs, who waits, who is preempted), `sequence`, `plan`, `kv_cache` and
+`scheduler` (who runs, who waits, who is preempted), `open_plan` (how much of each), `sequence`,
+`plan`, `kv_cache` and
 `paged_cache` with `blocks` (whose memory), `runner` (the protocol), `torch_runner` with
 `flat_batch`, `paged_attention` and `self_test`, `onnx_runner` with `row_cache`, `row_moves` and
 `row_store`, and `worker` (the thread around it all). Several tokens a step: `speculate`,
