@@ -33,10 +33,9 @@ def prepare_torch_model(
     Raises:
         ModelError: it cannot be prepared.
     """
-    from engine.torch_runner import (  # noqa: PLC0415  imports transformers' models
-        TorchRunner,
-        cache_bytes_per_token,
-    )
+    # They import transformers' models.
+    from engine.attention_switch import cache_bytes_per_token  # noqa: PLC0415
+    from engine.torch_runner import TorchRunner  # noqa: PLC0415
     from optimize.prepare import prepare_model  # noqa: PLC0415
 
     prepared = prepare_model(settings.model_spec, progress=progress)
