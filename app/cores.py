@@ -1,4 +1,4 @@
-"""How many cores this process may compute on. Called by `app/settings.py` and by the doctor."""
+"""How many cores this process may compute on. Called by `app/environment.py` and by the doctor."""
 
 import math
 import os

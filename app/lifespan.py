@@ -3,7 +3,7 @@
 `app/main.py` hands it to FastAPI. Starting returns at once and loads the model in a thread, so
 probes answer meanwhile; a model that cannot be loaded makes the service FAILED, with the reason.
 Commands that need no server use `open_services`.
-With `app/loading.py` the only module that sees `app`, `engine` and `optimize` together.
+With `app/loading.py` and `app/runtimes` the only place that sees `app`, `engine` and `optimize`.
 """
 
 import asyncio
@@ -18,10 +18,10 @@ from fastapi import FastAPI
 from app.access.gate import build_gate
 from app.engine_metrics import ServiceCollector
 from app.generation.cache import ResponseCache
+from app.generation.cache_key import ModelIdentity
 from app.generation.event_router import EventRouter
 from app.generation.generator import TextGenerator
 from app.generation.jobs import JobStore
-from app.generation.preparation import ModelIdentity
 from app.generation.request_limits import RequestLimits
 from app.generation.shared_cache.building import build_shared_cache
 from app.generation.urgency import UrgencyRules

@@ -22,8 +22,8 @@ from app.bodies.request_models import StrategyUnion
 from app.bodies.score_bodies import ScoreRequest
 from app.bodies.token_bodies import DetokenizeRequest
 from app.bodies.watermark_bodies import DetectRequest
-from app.errors import install_error_handlers
 from app.http.authentication import Authentication
+from app.http.error_handlers import install_error_handlers
 from app.http.middleware import BodyLimit, RequestContext
 from app.http.openapi import drop_unused_schemas, restore_bounds
 from app.http.security_schemes import describe_access

@@ -192,7 +192,7 @@ class Metrics:
         self._cancellations.inc()
 
     def rejected(self, reason: str) -> None:
-        """A request was refused; `reason` is an error code of `app/errors.py`."""
+        """A request was refused; `reason` is an error code of `app/error_replies.py`."""
         self._rejected.labels(reason).inc()
 
     def key_request(self, key: str, status: int) -> None:

@@ -23,8 +23,9 @@ from itertools import count, islice
 
 import uvicorn
 
+from app.environment import limit_spinning
 from app.main import create_app
-from app.settings import Settings, limit_spinning, load_settings
+from app.settings import Settings, load_settings
 from app.state import Services, ServiceStatus
 from decoding.greedy import Greedy
 from engine.engine import Engine

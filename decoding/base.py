@@ -1,18 +1,18 @@
 """The border types of decoding: what a strategy is given, what it answers, and who it is.
 
 One step runs like this: the engine hands over logits for every row of every group; each group's
-`Decoder` says with an `Ask` what to take of its rows; the shared maths (`chooser`) takes it for
-the whole batch at once; the decoder turns the candidates into a `Decision`. A decoder therefore
-never touches a tensor, the model or the cache. No torch in this file.
+`Decoder` says with an `Ask` (`ask.py`) what to take of its rows; the shared maths (`chooser`)
+takes it for the whole batch at once; the decoder turns the candidates into a `Decision`. A decoder
+therefore never touches a tensor, the model or the cache. No torch in this file.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, Protocol, runtime_checkable
 
+from decoding.ask import Asks
 from decoding.considered import Verdict
-from decoding.params import Processing
 
 StopCheck = Callable[[Sequence[int]], bool]
 """Given all generated token ids of a sequence, oldest first: does its text now hold a stop?"""
@@ -71,78 +71,6 @@ class Task:
         if len(generated_ids) >= self.max_new_tokens:
             return FinishReason.LENGTH
         return None
-
-
-@dataclass(frozen=True, slots=True)
-class MostLikely:
-    """Ask for the most likely token of each row."""
-
-    processing: Processing
-
-    def __post_init__(self) -> None:
-        _check_ask(self.processing)
-
-
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """Ask for `count` random tokens a row, drawn by (seed, sequence index, position).
-
-    Draw `i` of a row counts as sequence `row.index + i`: that is how a prompt's single row forks.
-    """
-
-    processing: Processing
-    seed: int
-    count: int = 1
-
-    def __post_init__(self) -> None:
-        _check_ask(self.processing, self.count)
-        if not 0 <= self.seed < 2**64:
-            raise ValueError(f"seed is {self.seed}; it must be in [0, 2**64)")
-
-
-@dataclass(frozen=True, slots=True)
-class DrawDistinct:
-    """Ask for `count` different random tokens a row, in the order in which they were drawn.
-
-    They are drawn without replacement from exp(score), by (seed, row index, position), with the
-    Gumbel-top-k trick (Kool et al. 2019, arXiv:1903.06059): the tokens with the largest sums of
-    score and noise. Such sums may be compared between rows, also after adding a row's own score:
-    that is a draw from all rows together. Fewer come where processing leaves fewer.
-    """
-
-    processing: Processing
-    seed: int
-    count: int
-
-    def __post_init__(self) -> None:
-        _check_ask(self.processing, self.count)
-        if not 0 <= self.seed < 2**64:
-            raise ValueError(f"seed is {self.seed}; it must be in [0, 2**64)")
-
-
-@dataclass(frozen=True, slots=True)
-class Best:
-    """Ask for the `count` best tokens of each row by processed log-probability, best first.
-
-    Log-probabilities are processed as they are, to be added up and compared between rows; where
-    `is_share` is true scores are those of a draw: logits are processed, and what is left sums to 1.
-
-    The tokens `also` are looked up besides, and come after them in the order given, whether or not
-    they are among the best.
-    """
-
-    processing: Processing
-    count: int
-    also: tuple[int, ...] = ()
-    is_share: bool = False
-
-    def __post_init__(self) -> None:
-        _check_ask(self.processing, self.count)
-
-
-Ask = MostLikely | Draw | DrawDistinct | Best
-Asks = Ask | tuple[Ask, ...]
-"""What a decoder asks: the same of all its rows, or of each row something else, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +164,7 @@ class Decision:
 
     live: tuple[Continuation, ...] = ()
     emissions: tuple[Emission, ...] = ()
-    results: tuple[Hypothesis, ...] = field(default=())
+    results: tuple[Hypothesis, ...] = ()
     verdicts: tuple[Verdict, ...] | None = None  # why candidates end here; None: does not tell
 
 
@@ -323,11 +251,3 @@ class ChecksTask(Protocol):
         Raises:
             InvalidParameter: naming the field and what to do.
         """
-
-
-def _check_ask(processing: Processing, count: int = 1) -> None:
-    """Asks of plugins are checked here, before the shared maths would fail for the whole batch."""
-    if not isinstance(processing, Processing):
-        raise TypeError(f"processing is {processing!r}, not a Processing")
-    if count < 1:
-        raise ValueError(f"count is {count}; a row gives at least one candidate")

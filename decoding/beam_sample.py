@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from decoding.base import Candidate, Decision, DecodingRow, DrawDistinct, Task
+from decoding.ask import DrawDistinct
+from decoding.base import Candidate, Decision, DecodingRow, Task
 from decoding.beam_search import BeamSearch, Reach, descending_score
 from decoding.beam_strategy import BeamStrategy
 from decoding.beam_stream import BeamStream

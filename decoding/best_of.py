@@ -12,7 +12,8 @@ from typing import Annotated, ClassVar
 from annotated_types import Ge, Le
 from typing_extensions import Doc
 
-from decoding.base import Candidate, Decision, DecodingRow, Draw, Emission, Hypothesis, Task
+from decoding.ask import Draw
+from decoding.base import Candidate, Decision, DecodingRow, Emission, Hypothesis, Task
 from decoding.errors import InvalidParameter
 from decoding.independent import IndependentDecoder
 from decoding.params import MAX_SEQUENCES

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from decoding.adjuster import Adjuster
-from decoding.base import Ask, Best, Candidate, DecodingRow, Draw, DrawDistinct, MostLikely
+from decoding.ask import Ask, Best, Draw, DrawDistinct, MostLikely
+from decoding.base import Candidate, DecodingRow
 from decoding.constraint import PackedTokens
 from decoding.distinct import draw_distinct
 from decoding.draw import draw_tokens

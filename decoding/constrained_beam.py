@@ -16,7 +16,8 @@ from typing import Annotated, ClassVar
 from annotated_types import Len
 from typing_extensions import Doc
 
-from decoding.base import Best, Candidate, Decision, DecodingRow, FinishReason, Task
+from decoding.ask import Best
+from decoding.base import Candidate, Decision, DecodingRow, FinishReason, Task
 from decoding.beam_search import BeamSearch, Extension, descending_score
 from decoding.beam_strategy import BeamStrategy
 from decoding.beam_stream import BeamStream

@@ -14,8 +14,8 @@ from typing import Annotated, ClassVar
 from annotated_types import Ge, Le
 from typing_extensions import Doc
 
+from decoding.ask import Best
 from decoding.base import (
-    Best,
     Candidate,
     Continuation,
     Decision,

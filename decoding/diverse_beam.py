@@ -15,7 +15,8 @@ from typing import Annotated, ClassVar
 from annotated_types import Ge, Le
 from typing_extensions import Doc
 
-from decoding.base import Best, Candidate, Decision, DecodingRow, Task
+from decoding.ask import Best
+from decoding.base import Candidate, Decision, DecodingRow, Task
 from decoding.beam_search import BeamSearch, Extension, descending_score
 from decoding.beam_strategy import BeamStrategy
 from decoding.beam_stream import BeamStream

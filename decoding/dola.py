@@ -11,7 +11,8 @@ from typing import Annotated, ClassVar, Literal
 from annotated_types import Ge, Gt, Le, MinLen
 from typing_extensions import Doc
 
-from decoding.base import Draw, ModelDepth, MostLikely, Task
+from decoding.ask import Draw, MostLikely
+from decoding.base import ModelDepth, Task
 from decoding.errors import InvalidParameter
 from decoding.independent import IndependentDecoder
 from decoding.params import LayerContrast, NumSamples, Processing

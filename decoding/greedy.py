@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from decoding.base import MostLikely, Task
+from decoding.ask import MostLikely
+from decoding.base import Task
 from decoding.independent import IndependentDecoder
 from decoding.params import OnlyOne, Processing
 

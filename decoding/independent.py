@@ -7,16 +7,15 @@ last row is. Beams, whose rows compete, have a decoder of their own.
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from decoding.ask import Draw, MostLikely
 from decoding.base import (
     Candidate,
     Continuation,
     Decision,
     DecodingRow,
-    Draw,
     Emission,
     FinishReason,
     Hypothesis,
-    MostLikely,
     Task,
 )
 

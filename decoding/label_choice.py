@@ -8,15 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from decoding.base import (
-    Best,
-    Candidate,
-    Decision,
-    DecodingRow,
-    FinishReason,
-    Hypothesis,
-    Task,
-)
+from decoding.ask import Best
+from decoding.base import Candidate, Decision, DecodingRow, FinishReason, Hypothesis, Task
 from decoding.params import Processing
 
 

@@ -13,7 +13,8 @@ from typing import Annotated, ClassVar, Literal
 from annotated_types import Gt, Le
 from typing_extensions import Doc
 
-from decoding.base import Candidate, Decision, DecodingRow, Draw, Task
+from decoding.ask import Draw
+from decoding.base import Candidate, Decision, DecodingRow, Task
 from decoding.independent import IndependentDecoder
 from decoding.params import Processing, Temperature
 from decoding.sampling import SamplingStrategy

@@ -7,7 +7,8 @@ of `Processing`, and whatever a subclass leaves out keeps the value that does no
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
-from decoding.base import Draw, Task
+from decoding.ask import Draw
+from decoding.base import Task
 from decoding.errors import InvalidParameter
 from decoding.independent import IndependentDecoder
 from decoding.params import (

@@ -7,10 +7,8 @@ answer that cannot be carried out, ends their own request and no other.
 import logging
 from collections.abc import Sequence
 
+from decoding.ask import Ask, Asks, Best
 from decoding.base import (
-    Ask,
-    Asks,
-    Best,
     CanBeCutShort,
     Candidate,
     Continuation,

@@ -9,7 +9,8 @@ from collections.abc import Sequence as Rows
 from dataclasses import dataclass, field
 
 from decoding.adjuster import Adjuster
-from decoding.base import Asks, Decoder, ModelDepth
+from decoding.ask import Asks
+from decoding.base import Decoder, ModelDepth
 from engine.messages import GenerationRequest
 from engine.observed import Observed
 from engine.tracer import Tracer

@@ -11,15 +11,14 @@ from collections.abc import Sequence as Items
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Self
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.utils.generic import ModelOutput
 
 from decoding.base import ModelDepth
 from decoding.logits import EarlyExits, Logits
+from engine.attention_switch import probe_layers, switch_attention
 from engine.cache_size import num_cache_blocks
 from engine.config import EngineConfig
 from engine.early_exits import KeptRows, kept_rows
@@ -27,7 +26,8 @@ from engine.errors import UnsupportedModel
 from engine.flat_batch import FlatBatch, build_flat_batch
 from engine.inner_layers import InnerLayers
 from engine.kv_store import KVStore, LayerShape
-from engine.paged_attention import ATTENTION_NAME, LayerProbe, register_paged_attention
+from engine.last_states import LastStates
+from engine.paged_attention import ATTENTION_NAME, register_paged_attention
 from engine.paged_cache import PagedCache
 from engine.plan import Plan, PlannedRow
 from engine.self_test import SelfTest, check_windows, usable_context
@@ -70,7 +70,7 @@ class TorchRunner:
         *,
         context_length: int,
         compile_layers: Callable[[PreTrainedModel], None] | None = None,
-        sharing: "Sharing | None" = None,
+        sharing: Sharing | None = None,
     ) -> "TorchRunner":
         """Switch a module in eval mode to paged attention, make its cache, prove that it works.
 
@@ -91,16 +91,16 @@ class TorchRunner:
             torch.set_num_threads(config.num_threads)
         plain_attention = module.config._attn_implementation
         register_paged_attention(is_compiled=compile_layers is not None)
-        _set_attention(module, ATTENTION_NAME)
-        probe = _probe_layers(module)
+        switch_attention(module, ATTENTION_NAME)
+        probe = probe_layers(module)
         context_length = usable_context(module, context_length)
         check_windows(module, probe.windows, context_length)
-        _set_attention(module, plain_attention)
+        switch_attention(module, plain_attention)
         # A compiled layer does not see who looks at what goes into it.
         inner = InnerLayers.of(module) if compile_layers is None else None
         expected = None if sharing is None else sharing.expected
         self_test = SelfTest.of(module, context_length) if expected is None else expected
-        _set_attention(module, ATTENTION_NAME)
+        switch_attention(module, ATTENTION_NAME)
         num_blocks = num_cache_blocks(
             probe.shapes.values(),
             config,
@@ -210,7 +210,7 @@ class TorchRunner:
         with torch.inference_mode():
             self._store.copy_blocks(copies)
             with (
-                _HiddenStates(self._module, is_wanted=is_watched) as hidden,
+                LastStates(self._module, is_wanted=is_watched) as hidden,
                 self._looking_inside(kept, batch.logits_at) as early,
             ):
                 values = self._logits(
@@ -248,67 +248,9 @@ class TorchRunner:
         return result
 
 
-class _HiddenStates:
-    """Keeps what a module's inner model puts out while one step is computed, if that is wanted."""
-
-    def __init__(self, module: PreTrainedModel, *, is_wanted: bool) -> None:
-        self._inner = module.base_model if is_wanted else None
-        self._states: Tensor | None = None
-
-    def __enter__(self) -> Self:
-        if self._inner is not None:
-            self._hook = self._inner.register_forward_hook(self._keep)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._inner is not None:
-            self._hook.remove()
-
-    def of(self, at: Tensor) -> Tensor | None:
-        """The states [wanted, width] at places of the flat batch; None if they are not wanted."""
-        return None if self._states is None else self._states[0, at]
-
-    def _keep(self, _module: object, _inputs: object, output: ModelOutput) -> None:
-        self._states = output[0]  # the first of a model's outputs is its last hidden state
-
-
 def set_num_threads(num_threads: int) -> None:
     """How many threads of a CPU torch computes with from here on, in this process."""
     torch.set_num_threads(num_threads)
-
-
-def cache_bytes_per_token(module: PreTrainedModel) -> int:
-    """What the keys and values of a token take in all layers; leaves the module as it was.
-
-    Raises:
-        UnsupportedModel: the module cannot run on a paged cache.
-    """
-    plain_attention = module.config._attn_implementation
-    register_paged_attention()
-    _set_attention(module, ATTENTION_NAME)
-    shapes = _probe_layers(module).shapes.values()
-    _set_attention(module, plain_attention)
-    return sum(shape.width for shape in shapes) * module.dtype.itemsize
-
-
-def _set_attention(module: PreTrainedModel, name: str) -> None:
-    module.set_attn_implementation(name)
-    if module.config._attn_implementation != name:
-        raise UnsupportedModel(
-            f"{type(module).__name__} does not route its attention through transformers' "
-            "attention interface"
-        )
-
-
-def _probe_layers(module: PreTrainedModel) -> LayerProbe:
-    """Run one token through the module to see which layers attend, and how wide they are."""
-    probe = LayerProbe()
-    one = torch.ones((1, 1), dtype=torch.int64, device=module.device)
-    with torch.inference_mode():
-        module(input_ids=one, position_ids=one - 1, use_cache=False, flat_batch=probe)
-    if not probe.shapes:
-        raise UnsupportedModel(f"{type(module).__name__} has no attention layers to cache")
-    return probe
 
 
 def _run_single_token(runner: TorchRunner) -> None:

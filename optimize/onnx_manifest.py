@@ -44,11 +44,6 @@ class OnnxManifest:
         """The heads of its attention layers."""
         return AttentionShape(self.num_layers, self.num_heads, self.num_kv_heads, self.head_dim)
 
-    @property
-    def kv_bytes_per_token(self) -> int:
-        """Bytes of keys and values that one token of one row takes in the cache."""
-        return 2 * self.num_layers * self.num_kv_heads * self.head_dim * 4
-
 
 def write_manifest(folder: Path, manifest: OnnxManifest) -> None:
     """Store the manifest in `folder`."""

@@ -12,7 +12,8 @@ from typing import Any
 
 from app.batch.lines import Line
 from app.bodies.schemas import AnyResponse, ListResponse
-from app.errors import AppError, ServiceUnavailable, describe
+from app.error_replies import describe
+from app.errors import AppError, ServiceUnavailable
 from app.generation.answers import begin
 from app.generation.generator import TextGenerator
 from engine.errors import EngineError

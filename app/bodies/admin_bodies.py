@@ -4,7 +4,7 @@ from pydantic import Field
 
 from app.bodies.response_model import ResponseModel
 from app.bodies.strict_model import StrictModel
-from app.settings import LogLevel
+from app.setting_groups.server import LogLevel
 
 
 class ResponseCacheReport(ResponseModel):

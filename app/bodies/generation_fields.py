@@ -1,7 +1,7 @@
 """The fields that every body has which asks for text, whichever API's names it follows otherwise.
 
 `GenerateBody` and the bodies of `app/openai` inherit them; `request_models.py` adds those of each
-strategy. Bounds that depend on the model are checked later, in `preparation.py`; the bounds here
+strategy. Bounds that depend on the model are checked later, in `model_fit.py`; the bounds here
 only keep every value sane.
 """
 

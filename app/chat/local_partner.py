@@ -7,7 +7,8 @@ from fastapi.exceptions import RequestValidationError
 from app.bodies.body_parser import BodyParser
 from app.chat.conversation import Fields
 from app.chat.partner import ChatFailed, Reply
-from app.errors import AppError, describe
+from app.error_replies import describe
+from app.errors import AppError
 from app.generation.generator import TextGenerator
 from app.state import ServedModel
 from app.text.request import TextRequest

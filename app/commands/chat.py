@@ -13,13 +13,8 @@ from app.bodies.named_fields import InvalidField
 from app.commands.failure import USAGE, failure
 from app.commands.request_options import Parameters, Strategy, request_fields
 from app.commands.setting_options import Given, takes_settings
-from app.settings import (
-    CLIENT_KEY_VARIABLE,
-    SettingsError,
-    client_key,
-    limit_spinning,
-    load_settings,
-)
+from app.environment import CLIENT_KEY_VARIABLE, client_key, limit_spinning
+from app.settings import SettingsError, load_settings
 
 HELP = """
 Talk with a model in the terminal; answers come as they are written.

@@ -14,9 +14,10 @@ from rich.table import Table
 
 from app.commands.failure import FAILURE, USAGE, failure
 from app.commands.setting_options import Given, takes_settings
+from app.environment import limit_spinning
 from app.process.logs import configure_logging
 from app.process.progress import shown_progress
-from app.settings import Settings, SettingsError, limit_spinning, load_settings
+from app.settings import Settings, SettingsError, load_settings
 
 if TYPE_CHECKING:  # they load what `--help` need not wait for
     from app.doctor.advice import Advice, Case

@@ -15,7 +15,8 @@ from app.bodies.named_fields import InvalidField
 from app.commands.failure import USAGE, failure
 from app.commands.request_options import Parameters, Strategy, request_fields
 from app.commands.setting_options import Given, takes_settings
-from app.settings import SettingsError, limit_spinning, load_settings
+from app.environment import limit_spinning
+from app.settings import SettingsError, load_settings
 
 ROWS_AHEAD = 2  # requests under way by default, in multiples of the rows of a step
 MOST_IN_FLIGHT = 100_000

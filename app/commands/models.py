@@ -12,8 +12,9 @@ from rich.table import Table
 
 from app.commands.failure import USAGE, failure
 from app.commands.setting_options import Given, takes_settings
+from app.environment import limit_spinning
 from app.process.progress import shown_progress
-from app.settings import SettingsError, limit_spinning, load_settings
+from app.settings import SettingsError, load_settings
 from decoding.errors import InvalidStrategy
 from engine.errors import EngineError
 from optimize.cached_models import (

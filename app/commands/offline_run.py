@@ -26,7 +26,8 @@ from app.batch.run import Answer, BatchRun
 from app.bodies.body_parser import BodyParser, with_defaults
 from app.commands.batch_progress import BatchProgress
 from app.commands.failure import FAILURE, INTERRUPTED, USAGE, failure
-from app.errors import ServiceUnavailable, describe
+from app.error_replies import describe
+from app.errors import ServiceUnavailable
 from app.lifespan import open_services
 from app.process.background import run_in_thread
 from app.process.logs import configure_logging

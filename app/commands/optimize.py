@@ -14,8 +14,9 @@ from rich.console import Console
 
 from app.commands.failure import USAGE, failure
 from app.commands.optimize_report import draw, make_table, show
+from app.environment import limit_spinning
 from app.process.progress import terminal_progress
-from app.settings import SettingsError, limit_spinning, load_settings
+from app.settings import SettingsError, load_settings
 from optimize.errors import ModelError
 from optimize.report import ignore_progress
 from optimize.torch_technique import TorchTechnique

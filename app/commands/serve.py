@@ -11,6 +11,7 @@ import typer
 from app.access.key_file import KeyFileError, read_key_file
 from app.commands.failure import USAGE, failure
 from app.commands.setting_options import PANELS, Given, takes_settings
+from app.environment import limit_spinning
 from app.process.listener import CannotListen, open_socket
 from app.process.logs import configure_logging
 from app.process.tls import TlsError, build_tls_context
@@ -19,7 +20,6 @@ from app.settings import (
     ENVIRONMENT_PREFIX,
     Settings,
     SettingsError,
-    limit_spinning,
     load_settings,
 )
 from app.telemetry.endpoint import TracingUnavailable, check_tracing

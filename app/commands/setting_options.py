@@ -1,56 +1,40 @@
 """Settings as options: each field of `Settings` is an option of the commands that need it.
 
-Commands take whole panels of them with `takes_settings`; names, types, bounds and help come from
-the settings themselves, so none is written twice.
+Commands take whole panels of them with `takes_settings`: a panel is a group of settings. Names,
+types, bounds, order and help come from the settings themselves, so none is written twice.
 """
 
 import functools
 import inspect
 from collections.abc import Callable, Collection, Mapping
-from typing import Annotated, Optional
+from types import UnionType
+from typing import Annotated, Optional, Union, get_args, get_origin
 
 import typer
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from app.settings import Settings
+from app.setting_groups.access import AccessSettings
+from app.setting_groups.answers import AnswerSettings
+from app.setting_groups.draft_model import DraftModelSettings
+from app.setting_groups.engine import EngineSettings
+from app.setting_groups.model import ModelSettings
+from app.setting_groups.requests import RequestSettings
+from app.setting_groups.server import ServerSettings
+from app.settings import ENVIRONMENT_ONLY, Settings
 
+GROUPS: Mapping[str, type[BaseModel]] = {
+    "Model": ModelSettings,
+    "Draft model": DraftModelSettings,
+    "Server": ServerSettings,
+    "Access": AccessSettings,
+    "Requests": RequestSettings,
+    "Engine": EngineSettings,
+    "Answers": AnswerSettings,
+}
 PANELS: Mapping[str, tuple[str, ...]] = {
-    "Model": (
-        *("model", "revision", "runtime", "weights", "calibration", "native"),
-        *("device", "dtype", "trust_remote_code", "cache_folder", "operators_folder"),
-    ),
-    "Draft model": ("draft_model", "draft_revision", "num_speculative_tokens"),
-    "Server": (
-        *("host", "port", "max_body_bytes", "grace_seconds", "stall_seconds"),
-        *(
-            "log_level",
-            "log_format",
-            "access_log",
-            "log_prompts",
-            "otlp_endpoint",
-            "metrics_compat",
-        ),
-        *("cors_origins", "tls_cert", "tls_key", "tls_client_ca"),
-    ),
-    "Access": (
-        *("keys_file", "requests_per_minute", "tokens_per_minute"),
-        *("rate_limit_redis", "public_metrics"),
-    ),
-    "Requests": (
-        *("max_prompt_tokens", "max_new_tokens", "max_sequences", "max_texts", "max_stops"),
-    ),
-    "Engine": (
-        *("max_rows", "max_step_tokens", "max_waiting_requests", "threads"),
-        *("timeout_seconds", "max_timeout_seconds", "queue_timeout_seconds"),
-        *("min_priority", "seconds_per_priority"),
-        *("block_size", "kv_cache_bytes", "tensor_parallel_size"),
-    ),
-    "Answers": (
-        *("response_cache_entries", "response_cache_bytes", "max_jobs", "job_ttl_seconds"),
-        *("cache_across_keys", "cache_redis", "cache_redis_ttl_seconds"),
-        *("cache_redis_timeout_seconds", "cache_redis_entry_bytes", "cache_redis_prefix"),
-        *("text_threads", "max_pending_texts", "sse_keep_alive_seconds"),
-    ),
+    title: tuple(name for name in group.model_fields if name not in ENVIRONMENT_ONLY)
+    for title, group in GROUPS.items()
 }
 
 Given = Mapping[str, object]  # settings by name, those that were given only
@@ -99,7 +83,7 @@ def _option(name: str, field: FieldInfo, panel: str) -> inspect.Parameter:
         flag += flag.replace("--", "/--no-", 1)
     elif default not in (None, False):
         shown = f" Default: {default}."
-    annotated = field.annotation
+    annotated = _plain(field.annotation)
     if isinstance(default, tuple):  # written with commas in between
         annotated, shown = str, ""
     option = typer.Option(
@@ -113,3 +97,12 @@ def _option(name: str, field: FieldInfo, panel: str) -> inspect.Parameter:
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
     )
+
+
+def _plain(kind: object) -> object:
+    """A type without bounds and checks within it, which typer would show; settings know them."""
+    if get_origin(kind) is Annotated:
+        return _plain(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        return Union[tuple(_plain(each) for each in get_args(kind))]  # noqa: UP007  made at run time
+    return kind

@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 
 from app.cores import CPU_QUOTA, cpu_quota, usable_cores
-from app.settings import Settings, threading_variables
+from app.environment import threading_variables
+from app.settings import Settings
 from engine.native_library import COMPILERS
 from optimize.memory import available_memory_bytes
 from optimize.placement_names import may_have_cuda

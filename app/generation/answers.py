@@ -13,9 +13,10 @@ from app.bodies.schemas import (
     GenerateResponse,
     ListResponse,
 )
-from app.errors import AppError, ListFailed, describe
-from app.generation.flight import CacheOutcome, Subscription
+from app.error_replies import describe
+from app.errors import AppError, ListFailed
 from app.generation.generator import TextGenerator
+from app.generation.subscription import CacheOutcome, Subscription
 from app.text.request import TextRequest
 from engine.errors import EngineError
 

@@ -8,8 +8,8 @@ import sys
 from collections import OrderedDict
 from dataclasses import dataclass, fields, is_dataclass
 
+from app.generation.cache_key import CacheKey
 from app.generation.completion import Completed
-from app.generation.preparation import CacheKey
 
 LINK_BYTES = 200  # what the ordered dict and the entry itself add, measured on CPython 3.11
 

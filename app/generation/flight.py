@@ -1,34 +1,32 @@
-"""One run of the engine and everybody who waits for it. Lives on the event loop.
+"""One run of the engine, whoever waits for it. Lives on the event loop.
 
-`TextGenerator` starts a `Flight` for each request that the cache cannot answer; identical
-requests share one. Engine events come in through `receive`; each `Subscription` reads the growing
-answer at its own pace. When the last one leaves, the flight ends and its sequences are freed.
+`flights.py` starts a `Flight` for each request that the caches cannot answer; identical requests
+share one. Engine events come in through `receive`; each follower (`subscription.py`) is woken and
+reads the growing answer at its own pace. When the last one leaves, the flight ends and its
+sequences are freed.
 """
 
-import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from enum import StrEnum
+from typing import Protocol
 
 from app.errors import ClientDisconnected
 from app.generation.completion import Chunk, Completed, FinishedText
-from app.generation.preparation import PreparedRequest
+from app.generation.prepared_request import PreparedRequest
 from app.text.codec import TextCodec
 from app.text.sequence_text import SequenceText
 from decoding.base import Alternatives, FinishReason, Hypothesis
 from engine.messages import Event, RequestFailed, RequestFinished, TokenEvent
 
 
-class CacheOutcome(StrEnum):
-    """What the response cache did for a request."""
+class Follower(Protocol):
+    """Somebody who waits for a flight."""
 
-    HIT = "hit"  # answered by a finished generation, or by one already under way
-    MISS = "miss"
-    BYPASS = "bypass"
+    def wake(self) -> None:
+        """There is something new."""
 
 
 class Flight:
-    """The state of one generation. Events and the leaving of subscriptions change it."""
+    """The state of one generation. Events and the leaving of followers change it."""
 
     def __init__(
         self,
@@ -53,7 +51,7 @@ class Flight:
         self._clock = clock
         self._on_end = on_end
         self._texts: dict[int, SequenceText] = {}
-        self._subscriptions: dict[Subscription, None] = {}
+        self._followers: dict[Follower, None] = {}
 
     def bill(self) -> int:
         """Tokens that no key was charged for yet; from now on one is."""
@@ -99,14 +97,14 @@ class Flight:
         self._on_end(self)
         self._wake()
 
-    def join(self, subscription: "Subscription") -> None:
+    def join(self, follower: Follower) -> None:
         """Count somebody in."""
-        self._subscriptions[subscription] = None
+        self._followers[follower] = None
 
-    def leave(self, subscription: "Subscription") -> None:
+    def leave(self, follower: Follower) -> None:
         """Count somebody out; when nobody is left, the generation is given up."""
-        self._subscriptions.pop(subscription, None)
-        if not self._subscriptions:
+        self._followers.pop(follower, None)
+        if not self._followers:
             self.fail(ClientDisconnected("Nobody waits for this generation any more."))
 
     def replay(self, completed: Completed) -> "Flight":
@@ -193,113 +191,5 @@ class Flight:
         return self._texts[index]
 
     def _wake(self) -> None:
-        for subscription in self._subscriptions:
-            subscription.wake()
-
-
-class Subscription:
-    """One request's view of a flight. Whoever opened it must `close` it, whatever happens."""
-
-    def __init__(
-        self,
-        prepared: PreparedRequest,
-        flight: Flight,
-        *,
-        outcome: CacheOutcome,
-        received_at: float,
-        on_close: Callable[["Subscription"], None],
-    ) -> None:
-        self.prepared = prepared  # this request's own: it may be presented in another way
-        self.outcome = outcome
-        self.received_at = received_at
-        self.flight = flight
-        self._on_close = on_close
-        self._num_read = 0
-        self._changed = asyncio.Event()
-        self._wants_chunks = False
-        self._is_nudged = False
-        self._is_closed = False
-        flight.join(self)
-
-    @property
-    def has_started(self) -> bool:
-        """Whether the first token has come."""
-        return bool(self.flight.chunks)
-
-    async def begun(self, patience_seconds: float) -> None:
-        """Wait until there is a token or the whole answer, but no longer than so many seconds.
-
-        Raises:
-            Exception: what the generation failed with. See `app/errors.py`.
-        """
-        flight = self.flight
-        self._wants_chunks = True
-        with suppress(TimeoutError):
-            async with asyncio.timeout(patience_seconds):
-                while not flight.chunks and not flight.has_ended:
-                    await self._wait()
-        if flight.error is not None:
-            raise flight.error
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether no chunks will come but those that are there."""
-        return self.flight.has_ended
-
-    async def next_chunks(self) -> Sequence[Chunk] | None:
-        """All chunks that came since the last call; waits for one. Empty: there are no more.
-
-        None: `nudge` was called before any came.
-
-        Raises:
-            Exception: what the generation failed with. See `app/errors.py`.
-        """
-        flight = self.flight
-        self._wants_chunks = True
-        while self._num_read == len(flight.chunks) and not flight.has_ended:
-            await self._wait()
-            if self._is_nudged:
-                self._is_nudged = False
-                return None
-        chunks = flight.chunks[self._num_read :]
-        if not chunks and flight.error is not None:
-            raise flight.error
-        self._num_read += len(chunks)
-        return chunks
-
-    async def completed(self) -> Completed:
-        """The whole answer; waits for it, and for nothing before it.
-
-        Raises:
-            Exception: what the generation failed with. See `app/errors.py`.
-        """
-        flight = self.flight
-        self._wants_chunks = False
-        while not flight.has_ended:
-            await self._wait()
-        if flight.completed is None:
-            assert flight.error is not None, "what ended without an answer has failed"
-            raise flight.error
-        return flight.completed
-
-    def wake(self) -> None:
-        """Called by the flight: there is something new."""
-        if self._wants_chunks or self.flight.has_ended:
-            self._changed.set()
-
-    def nudge(self) -> None:
-        """Have `next_chunks` return although nothing has come."""
-        self._is_nudged = True
-        self._changed.set()
-
-    async def _wait(self) -> None:
-        self._changed.clear()
-        await self._changed.wait()
-
-    def close(self) -> None:
-        """Stop waiting; the last one to do so ends the generation. Idempotent, never blocks."""
-        if self._is_closed:
-            return
-        self._is_closed = True
-        self.flight.leave(self)
-        self._on_close(self)
+        for follower in self._followers:
+            follower.wake()

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from app.bodies.schemas import AnyResponse, ErrorDetail, JobResponse, JobStatus
-from app.errors import AppError, JobNotFound, JobsFull, describe
+from app.error_replies import describe
+from app.errors import AppError, JobNotFound, JobsFull
 from engine.errors import EngineError
 
 logger = logging.getLogger(__name__)

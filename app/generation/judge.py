@@ -59,8 +59,8 @@ class Judge:
             InvalidRequest: it does not fit the model, or the runtime gives no such scores.
             EngineError: the engine could not take or finish it.
         """
-        self.preparer.check_scoring("continuations")
-        self.preparer.request_limits.check_texts(len(continuations), param="continuations")
+        self.preparer.fit.check_scoring("continuations")
+        self.preparer.fit.request_limits.check_texts(len(continuations), param="continuations")
         prepare = partial(self._scoring_requests, text, continuations)
         num_prompt, requests = await self.executor.run(prepare)
         finished = await self.calls.ask_all(requests, self.meter)
@@ -98,8 +98,8 @@ class Judge:
         token_ids = self.codec.encode_piece(text)
         if len(token_ids) < 2:
             raise InvalidRequest("The text is too short to tell; send more of it.", param="text")
-        self.preparer.check_prompt_ids(token_ids, "text")
-        return detect(token_ids, watermark, self.preparer.limits.vocab_size)
+        self.preparer.fit.check_prompt_ids(token_ids, "text")
+        return detect(token_ids, watermark, self.preparer.fit.limits.vocab_size)
 
     def _scoring_requests(
         self, text: str, continuations: Sequence[str]
@@ -108,7 +108,7 @@ class Judge:
         requests = []
         for index, continuation in enumerate(continuations):
             ids = (*prompt_ids, *self.codec.encode_piece(continuation))
-            self.preparer.check_prompt_ids(ids, f"continuations.{index}")
+            self.preparer.fit.check_prompt_ids(ids, f"continuations.{index}")
             requests.append(_request(ids, Greedy(), scored_from=len(prompt_ids)))
         return len(prompt_ids), requests
 

@@ -20,8 +20,8 @@ from app.bodies.schemas import (
     ShownToken,
 )
 from app.generation.completion import Completed, FinishedText
-from app.generation.flight import CacheOutcome, Subscription
-from app.generation.preparation import PreparedRequest, strategy_parameters
+from app.generation.prepared_request import PreparedRequest
+from app.generation.subscription import CacheOutcome, Subscription
 from app.generation.trace_presentation import present_trace
 from app.text.adjustments import TextAdjustments
 from app.text.codec import TextCodec
@@ -153,7 +153,7 @@ def _sequences(prepared: PreparedRequest, completed: Completed) -> list[Sequence
 
 def _parameters(prepared: PreparedRequest) -> dict[str, JsonValue]:
     request = prepared.request
-    effective = strategy_parameters(request.strategy) | _adjustments(request.adjustments)
+    effective = request.strategy_parameters | _adjustments(request.adjustments)
     parameters: dict[str, JsonValue] = to_jsonable_python(effective)
     if request.grammar is not None:
         parameters["structured_outputs"] = _grammar(request.grammar)

@@ -1,8 +1,8 @@
 """What a subscription that has been closed tells logs and traces of its generation."""
 
-from app.errors import ClientDisconnected, describe
-from app.generation.flight import CacheOutcome, Subscription
-from app.generation.preparation import strategy_parameters
+from app.error_replies import describe
+from app.errors import ClientDisconnected
+from app.generation.subscription import CacheOutcome, Subscription
 from app.telemetry.record import GenerationRecord
 
 
@@ -17,7 +17,7 @@ def record_of(subscription: Subscription, *, model: str, ended_at: float) -> Gen
         strategy=request.strategy.name,
         model=model,
         is_chat=isinstance(request.prompt, tuple),
-        parameters=strategy_parameters(request.strategy),
+        parameters=request.strategy_parameters,
         max_new_tokens=prepared.max_new_tokens,
         seed=flight.seed,
         cache=subscription.outcome,

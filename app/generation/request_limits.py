@@ -1,6 +1,6 @@
 """What an operator allows a request, within what the model and the engine could do.
 
-`preparation.py` and `answers.py` check it; each refusal names the field and the limit. What a
+`model_fit.py` and `answers.py` check it; each refusal names the field and the limit. What a
 model or a step cannot hold is refused whether or not there is a limit here.
 """
 

@@ -14,7 +14,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.access.meter import Meter
 from app.access.scopes import Scope as KeyScope
-from app.errors import AppError, Dialect, answer_error, describe
+from app.error_replies import describe
+from app.errors import AppError
+from app.http.error_handlers import Dialect, answer_error
 from app.http.paths import path_of
 from app.state import Services
 from app.telemetry.record import current_request

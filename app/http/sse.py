@@ -14,11 +14,12 @@ from contextlib import ExitStack
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from app.errors import AppError, ClientDisconnected, describe
+from app.error_replies import describe
+from app.errors import AppError, ClientDisconnected
 from app.generation.completion import Chunk
-from app.generation.flight import Subscription
 from app.generation.generator import TextGenerator
 from app.generation.presentation import Presenter
+from app.generation.subscription import Subscription
 from app.http.disconnect import run_until_disconnect
 from app.http.watch import Watch
 from app.text.request import TextRequest

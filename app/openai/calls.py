@@ -3,7 +3,7 @@
 import secrets
 from dataclasses import dataclass
 
-from app.generation.preparation import PreparedRequest
+from app.generation.prepared_request import PreparedRequest
 from app.text.codec import TextCodec
 from app.text.tools.formats import CallFormat
 from app.text.tools.reader import Called, CallReader

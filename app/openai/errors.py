@@ -11,7 +11,8 @@ from types import MappingProxyType
 
 from fastapi import Request
 
-from app.errors import Dialect, ErrorReply, Problem
+from app.error_replies import ErrorReply, Problem
+from app.http.error_handlers import Dialect
 from app.http.paths import path_of
 
 PREFIX = "/v1/"

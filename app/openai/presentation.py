@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from app.generation.completion import Completed, FinishedText
-from app.generation.preparation import PreparedRequest
+from app.generation.prepared_request import PreparedRequest
 from app.openai.answers import (
     AnswerCall,
     AnswerMessage,

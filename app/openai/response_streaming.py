@@ -11,9 +11,10 @@ from collections.abc import AsyncGenerator
 
 from pydantic import BaseModel
 
-from app.errors import AppError, describe
+from app.error_replies import describe
+from app.errors import AppError
 from app.generation.completion import Chunk
-from app.generation.flight import Subscription
+from app.generation.subscription import Subscription
 from app.http.sse import KEEP_ALIVE
 from app.http.watch import Watch
 from app.openai.answers import TokenLogprob

@@ -14,8 +14,8 @@ from fastapi import APIRouter, Body, Request, Response
 
 from app.bodies.response_model import ResponseModel
 from app.errors import ModelNotFound
-from app.generation.flight import CacheOutcome, Subscription
 from app.generation.generator import TextGenerator
+from app.generation.subscription import CacheOutcome, Subscription
 from app.http.dependencies import GeneratorDep, ServicesDep
 from app.http.disconnect import run_until_disconnect
 from app.http.sse import EventStreamResponse

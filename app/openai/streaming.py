@@ -12,10 +12,11 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
-from app.errors import AppError, describe
+from app.error_replies import describe
+from app.errors import AppError
 from app.generation.completion import Chunk, Completed
-from app.generation.flight import Subscription
-from app.generation.preparation import PreparedRequest
+from app.generation.prepared_request import PreparedRequest
+from app.generation.subscription import Subscription
 from app.http.sse import KEEP_ALIVE
 from app.http.watch import Watch
 from app.openai.answers import Usage

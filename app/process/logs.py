@@ -12,7 +12,7 @@ import sys
 import time
 from typing import get_args
 
-from app.settings import LogFormat, LogLevel
+from app.setting_groups.server import LogFormat, LogLevel
 from app.telemetry.record import current_request
 
 QUIET_LOGGERS = ("uvicorn.error", "uvicorn.access", "httpx", "huggingface_hub")

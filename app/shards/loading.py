@@ -1,7 +1,8 @@
 """Loads a model with as many processes as `--tensor-parallel-size` says, this being the first.
 
-Called by `app/loading.py`. The whole model is run once on the CPU, if the memory holds it, so that
-what the shards say together can be compared with it; then every process reads its own shard.
+Called by `app/runtimes/torch_model.py`. The whole model is run once on the CPU, if the memory holds
+it, so that what the shards say together can be compared with it; then every process reads its own
+shard.
 """
 
 import logging
@@ -14,8 +15,9 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from app.environment import keep_collectives_local
 from app.process.progress import ProgressCallback
-from app.settings import Settings, keep_collectives_local
+from app.settings import Settings
 from app.shards.orders import LoadOrder, OpenOrder, Stage
 from app.shards.processes import ShardProcesses
 from engine.config import EngineConfig

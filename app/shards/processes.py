@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Self
 
-from app.settings import shard_environment
+from app.environment import shard_environment
 from app.shards.orders import Failure, Stage
 from engine.errors import ShardLost
 from engine.shard_group import leave_group

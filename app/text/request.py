@@ -1,9 +1,10 @@
 """A request for text as the inside of `app` knows it: parsed, bounded, frozen.
 
-`request_models.py` makes it of a JSON body; `preparation.py` turns it into token ids.
+`app/bodies/request_models.py` makes it of a JSON body; `app/generation/preparation.py` turns it
+into token ids.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from app.text.adjustments import NO_TEXT_ADJUSTMENTS, TextAdjustments
 from app.text.grammar.spec import GrammarSpec
@@ -70,6 +71,32 @@ class TextRequest:
     top_logprobs: int = 0  # most likely tokens to report at each generated place
     prompt_logprobs: int | None = None  # the same at each place of the prompt; None: not scored
     trace: TraceOptions | None = None  # make the decode visible
+
+    @property
+    def strategy_parameters(self) -> dict[str, object]:
+        """The strategy's parameters by name, defaults filled in."""
+        names = [field.name for field in fields(self.strategy)]  # type: ignore[arg-type]
+        return {name: getattr(self.strategy, name) for name in names}
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether a negative prompt is computed beside the prompt."""
+        return self.guidance_scale != 1.0
+
+    @property
+    def num_rows(self) -> int:
+        """The most sequences that are computed at once; guided ones count twice."""
+        return self.strategy.num_rows * (2 if self.is_guided else 1)
+
+    @property
+    def is_determined(self) -> bool:
+        """Whether whoever computes it gets the same; not so for a draw without a seed."""
+        return self.strategy.is_deterministic or self.seed is not None
+
+    @property
+    def is_cacheable(self) -> bool:
+        """Whether its answer may come from a cache, and go into it."""
+        return self.is_determined if self.cache is None else self.cache
 
     @property
     def is_short(self) -> bool:

@@ -3,8 +3,8 @@
 from fastapi import Request, Response
 
 from app.generation.completion import Completed
-from app.generation.flight import CacheOutcome, Subscription
 from app.generation.generator import TextGenerator
+from app.generation.subscription import CacheOutcome, Subscription
 from app.http.disconnect import run_until_disconnect
 from app.http.sse import EventStreamResponse, open_stream
 from app.tgi.call import TgiCall

@@ -1,7 +1,7 @@
 """Failures as TGI tells them: `error`, `error_type`, and its statuses.
 
-`DIALECT` tells `app/errors.py` on which requests to speak so: those on TGI's own paths, and on
-shared ones if the body has `inputs`.
+`DIALECT` tells `app/http/error_handlers.py` on which requests to speak so: those on TGI's own
+paths, and on shared ones if the body has `inputs`.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,8 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 
 from app.bodies.by_inputs import has_inputs
-from app.errors import MAX_PROBLEMS, Dialect, ErrorReply, Problem
+from app.error_replies import MAX_PROBLEMS, ErrorReply, Problem
+from app.http.error_handlers import Dialect
 from app.http.paths import path_of
 
 PATHS = frozenset({"/", "/generate_stream", "/chat_tokenize"})

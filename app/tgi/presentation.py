@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from app.generation.completion import Completed, FinishedText
-from app.generation.preparation import PreparedRequest
+from app.generation.prepared_request import PreparedRequest
 from app.text.codec import TextCodec
 from app.tgi.responses import (
     BestOfSequence,

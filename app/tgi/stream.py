@@ -9,9 +9,10 @@ import logging
 from collections.abc import AsyncGenerator, Sequence
 from itertools import zip_longest
 
-from app.errors import AppError, describe
+from app.error_replies import describe
+from app.errors import AppError
 from app.generation.completion import Chunk, Completed
-from app.generation.flight import Subscription
+from app.generation.subscription import Subscription
 from app.http.sse import KEEP_ALIVE
 from app.http.watch import Watch
 from app.text.codec import TextCodec

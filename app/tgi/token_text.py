@@ -3,7 +3,7 @@
 `presentation` and `stream` show tokens through it, whole answers and streams alike.
 """
 
-from app.generation.preparation import PreparedRequest
+from app.generation.prepared_request import PreparedRequest
 from app.text.codec import TextCodec
 from app.text.sequence_text import SequenceText
 from app.tgi.responses import Token

@@ -19,15 +19,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from app.errors import (
-    AppError,
-    ClientDisconnected,
-    Dialect,
-    ServiceUnavailable,
-    answer_error,
-    describe,
-)
+from app.error_replies import describe
+from app.errors import AppError, ClientDisconnected, ServiceUnavailable
 from app.http.disconnect import run_until_disconnect
+from app.http.error_handlers import Dialect, answer_error
 from app.http.paths import path_of
 from app.openai.errors import DIALECT as OPENAI_DIALECT
 from app.openai.errors import RESPONSE_DIALECT

@@ -15,7 +15,7 @@ from ray import serve
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import answer_error
+from app.http.error_handlers import answer_error
 from app.main import DIALECTS, create_app
 from app.process.logs import configure_logging
 from app.routes.health import liveness_problem

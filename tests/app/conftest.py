@@ -8,14 +8,12 @@ import asyncio
 import time
 
 import pytest
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from app.generation.cache import ResponseCache
+from app.generation.cache_key import ModelIdentity
 from app.generation.event_router import EventRouter
 from app.generation.generator import TextGenerator
 from app.generation.jobs import JobStore
-from app.generation.preparation import ModelIdentity
 from app.generation.request_limits import RequestLimits
 from app.generation.urgency import NO_RULES
 from app.main import create_app
@@ -28,6 +26,7 @@ from engine.torch_runner import TorchRunner
 from engine.worker import EngineWorker
 from tests.app.driven_service import HeldRunner, Service
 from tests.app.tiny_tokenizers import train_byte_level, train_pieces
+from tests.tiny_llama import tiny_llama
 
 CONTEXT_LENGTH = 128
 
@@ -52,18 +51,12 @@ def load_tiny(byte_level_tokenizer, engine_config):
     """Makes a runner of a random Llama; the seed decides which."""
 
     def load(seed):
-        torch.manual_seed(seed)
-        config = LlamaConfig(
+        module = tiny_llama(
             vocab_size=len(byte_level_tokenizer),
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=CONTEXT_LENGTH,
+            context_length=CONTEXT_LENGTH,
+            seed=seed,
             initializer_range=0.5,
         )
-        module = LlamaForCausalLM(config).eval()
         return TorchRunner.load(module, engine_config, context_length=CONTEXT_LENGTH)
 
     return load

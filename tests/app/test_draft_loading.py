@@ -9,9 +9,10 @@ from app.draft_pairing import check_vocabularies
 from app.loading import load_model
 from app.settings import load_settings
 from decoding.sample import Sample
+from engine.attention_switch import cache_bytes_per_token
 from engine.messages import GenerationRequest
 from engine.native_runner import NativeRunner
-from engine.torch_runner import TorchRunner, cache_bytes_per_token
+from engine.torch_runner import TorchRunner
 from optimize.errors import ModelRefused
 from tests.app.tiny_tokenizers import train_byte_level, train_pieces
 from tests.engine.exports import save_tiny_llama

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import Settings, SettingsError, limit_spinning, load_settings
+from app.settings import Settings, SettingsError, load_settings
 from engine.config import EngineConfig
 
 
@@ -173,23 +173,6 @@ def test_settings_are_frozen():
 
 def test_every_setting_says_what_it_is():
     assert all(field.description for field in Settings.model_fields.values())
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ({}, "1000"),
-        ({"GOMP_SPINCOUNT": "7"}, "7"),
-        ({"OMP_WAIT_POLICY": "active"}, None),
-    ],
-)
-def test_idle_threads_sleep_soon_unless_the_user_says_otherwise(monkeypatch, given, expected):
-    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in given.items():
-        monkeypatch.setenv(name, value)
-    limit_spinning()
-    assert os.environ.get("GOMP_SPINCOUNT") == expected
 
 
 def test_a_draft_model_is_loaded_as_its_own_service_would_load_it():

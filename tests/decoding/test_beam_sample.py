@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from decoding.base import DrawDistinct, Task
+from decoding.ask import DrawDistinct
+from decoding.base import Task
 from decoding.beam_sample import BeamSample
 from decoding.params import Processing
 from tests.decoding.toy_search import ToyModel, build_task, search

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from decoding.base import Draw, Hypothesis, StopCheck, Strategy, Task
+from decoding.ask import Draw
+from decoding.base import Hypothesis, StopCheck, Strategy, Task
 from decoding.best_of import BestOf
 from decoding.chooser import RowAsk, find_candidates
 from decoding.errors import InvalidParameter

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from decoding.adjuster import compile_adjustments
 from decoding.adjustments import Adjustments
-from decoding.base import Ask, Best, Candidate, Draw, MostLikely, Task
+from decoding.ask import Ask, Best, Draw, MostLikely
+from decoding.base import Candidate, Task
 from decoding.chooser import RowAsk, find_candidates
 from decoding.params import Processing
 from tests.decoding.rows import FixedRow, random_logits

@@ -12,7 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decoding.base import Draw, Task
+from decoding.ask import Draw
+from decoding.base import Task
 from decoding.chooser import RowAsk, find_candidates
 from decoding.mirostat import Mirostat
 from decoding.params import Processing

@@ -1,6 +1,7 @@
 """Rows side by side: each goes on until it finishes, and the request is done when the last is."""
 
-from decoding.base import Candidate, Decision, Draw, FinishReason, MostLikely, Task
+from decoding.ask import Draw, MostLikely
+from decoding.base import Candidate, Decision, FinishReason, Task
 from decoding.independent import IndependentDecoder
 from decoding.params import Processing
 from tests.decoding.rows import FixedRow, candidate

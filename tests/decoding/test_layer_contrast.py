@@ -7,7 +7,8 @@ import torch
 
 from decoding.adjuster import compile_adjustments
 from decoding.adjustments import Adjustments
-from decoding.base import ModelDepth, MostLikely, Task
+from decoding.ask import MostLikely
+from decoding.base import ModelDepth, Task
 from decoding.chooser import RowAsk, find_candidates
 from decoding.dola import Dola, candidate_layers
 from decoding.errors import InvalidParameter

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from decoding.base import Ask, Best, Draw, MostLikely
+from decoding.ask import Ask, Best, Draw, MostLikely
 from decoding.chooser import RowAsk, find_candidates
 from decoding.params import Processing
 from decoding.processors.chain import Filtering, apply_filters

@@ -3,7 +3,7 @@
 import pytest
 
 from decoding import chooser
-from decoding.base import Draw
+from decoding.ask import Draw
 from decoding.chooser import RowAsk, find_candidates
 from decoding.params import Processing
 from decoding.processors.shortlist import MOST_KEPT, shortlist_kind

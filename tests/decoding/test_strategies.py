@@ -10,7 +10,8 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 from typing_extensions import Doc
 
-from decoding.base import Candidate, Draw, ModelDepth, Strategy, Task
+from decoding.ask import Draw
+from decoding.base import Candidate, ModelDepth, Strategy, Task
 from decoding.beam import Beam
 from decoding.chooser import RowAsk, find_candidates
 from decoding.dynamic_temperature import DynamicTemperatureSampling

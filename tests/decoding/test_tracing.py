@@ -8,7 +8,8 @@ import torch
 
 from decoding.adjuster import compile_adjustments
 from decoding.adjustments import Adjustments
-from decoding.base import Ask, Best, Draw, DrawDistinct, MostLikely, Task
+from decoding.ask import Ask, Best, Draw, DrawDistinct, MostLikely
+from decoding.base import Task
 from decoding.chooser import RowAsk, find_candidates
 from decoding.considered import Considered
 from decoding.params import Processing

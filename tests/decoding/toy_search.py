@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
-from decoding.base import Ask, Best, Candidate, Decision, Hypothesis, StopCheck, Task
+from decoding.ask import Ask, Best
+from decoding.base import Candidate, Decision, Hypothesis, StopCheck, Task
 from decoding.beam_strategy import BeamStrategy
 from decoding.chooser import RowAsk, find_candidates
 from tests.decoding.rows import FixedRow

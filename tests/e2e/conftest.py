@@ -12,9 +12,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
+
+from tests.tiny_llama import NO_SPECIAL_TOKENS, tiny_llama
 
 START_SECONDS = 120.0  # generous: a loaded machine imports torch slowly
 CORPUS = ("The sea is wide and the ships are small. Beams of light cross the harbour at night.",)
@@ -46,20 +47,9 @@ def chat_model_folder(tmp_path_factory) -> Path:
 
 def save_tiny_model(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=65_536,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=None,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    special_tokens = NO_SPECIAL_TOKENS | {"eos_token_id": tokenizer.eos_token_id}
+    module = tiny_llama(vocab_size=len(tokenizer), context_length=65_536, **special_tokens)
+    module.save_pretrained(folder)
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:

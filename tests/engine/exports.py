@@ -1,7 +1,6 @@
 """Tiny models exported for ONNX Runtime, requests for them, and an engine that answers them."""
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from decoding.adjustments import Adjustments
 from decoding.beam import Beam
@@ -14,6 +13,7 @@ from engine.row_runner import PIECE_TOKENS
 from optimize.onnx_calibration import CalibrationText
 from optimize.onnx_export import ExportOrder, export_onnx
 from tests.app.tiny_tokenizers import train_byte_level
+from tests.tiny_llama import NO_SPECIAL_TOKENS, tiny_llama
 
 CONTEXT_LENGTH = 512
 TEXT = "Ships cross the wide harbour at night, and beams of light find them one by one. " * 200
@@ -23,21 +23,15 @@ def save_tiny_llama(folder):
     """A Llama of two layers with a byte-level tokenizer."""
     tokenizer = train_byte_level()
     tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
+    module = tiny_llama(
         vocab_size=len(tokenizer),
+        context_length=CONTEXT_LENGTH,
         hidden_size=64,
         intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=CONTEXT_LENGTH,
         initializer_range=0.3,
-        bos_token_id=None,
-        eos_token_id=None,
-        pad_token_id=None,
+        **NO_SPECIAL_TOKENS,
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    module.save_pretrained(folder)
     return folder
 
 

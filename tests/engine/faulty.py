@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from decoding.base import Ask, Candidate, Decision, Decoder, DecodingRow, Task
+from decoding.ask import Ask
+from decoding.base import Candidate, Decision, Decoder, DecodingRow, Task
 from decoding.greedy import Greedy
 
 

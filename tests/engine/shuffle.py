@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from decoding.ask import MostLikely
 from decoding.base import (
     Candidate,
     Continuation,
@@ -16,7 +17,6 @@ from decoding.base import (
     DecodingRow,
     FinishReason,
     Hypothesis,
-    MostLikely,
     Task,
 )
 from decoding.params import Processing

@@ -5,17 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from decoding.base import (
-    Ask,
-    Best,
-    Continuation,
-    Decision,
-    Draw,
-    Emission,
-    FinishReason,
-    Hypothesis,
-    MostLikely,
-)
+from decoding.ask import Ask, Best, Draw, MostLikely
+from decoding.base import Continuation, Decision, Emission, FinishReason, Hypothesis
 from decoding.beam import Beam
 from decoding.considered import Outcome, Verdict
 from decoding.errors import InvalidParameter

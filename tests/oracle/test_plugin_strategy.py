@@ -29,7 +29,8 @@ from typing import Annotated, ClassVar
 from annotated_types import Ge, Le
 from typing_extensions import Doc
 
-from decoding.base import Best, Continuation, Decision, Emission, Hypothesis, Task
+from decoding.ask import Best
+from decoding.base import Continuation, Decision, Emission, Hypothesis, Task
 from decoding.params import Processing
 
 

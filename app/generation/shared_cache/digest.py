@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import msgspec
 
-from app.generation.preparation import CacheKey
+from app.generation.cache_key import CacheKey
 
 FORMAT = 1  # of what is hashed; another one finds no older answers
 # What decides tokens and text besides the model. Another version may round or spell otherwise.

@@ -13,8 +13,8 @@ from functools import partial
 from typing import Any, TypeVar
 
 from app.errors import ServiceUnavailable
+from app.generation.cache_key import CacheKey
 from app.generation.completion import Completed
-from app.generation.preparation import CacheKey
 from app.generation.shared_cache.backlog import Backlog
 from app.generation.shared_cache.breaker import BreakerState, CircuitBreaker
 from app.generation.shared_cache.counts import Counts, Lookup, Write

@@ -6,7 +6,7 @@ import pytest
 
 from app.batch.lines import LineReader
 from app.bodies.body_parser import BodyParser
-from app.errors import describe
+from app.error_replies import describe
 from decoding.beam import Beam
 from decoding.greedy import Greedy
 from decoding.registry import load_strategies

@@ -49,6 +49,10 @@ def test_help_lists_each_option_with_its_default():
     assert "a GGUF file" in text
 
 
+def test_help_names_types_as_users_know_them():
+    assert "typing" not in plain(invoke("serve", "--help").output)
+
+
 def test_version_is_printed():
     result = invoke("--version")
     assert result.exit_code == 0

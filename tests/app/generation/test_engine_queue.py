@@ -2,7 +2,8 @@
 
 import pytest
 
-from app.errors import Overloaded, describe
+from app.error_replies import describe
+from app.errors import Overloaded
 from app.generation.engine_queue import (
     MAX_RETRY_SECONDS,
     UNMEASURED_SECONDS,

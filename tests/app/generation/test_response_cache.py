@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.generation.cache import ResponseCache, size_of
-from app.generation.preparation import CacheKey, ModelIdentity
+from app.generation.cache_key import CacheKey, ModelIdentity
 from tests.app.generation.shared_cache.answers import answer
 
 MODEL = ModelIdentity(name="tiny", revision="1", runtime="torch")

@@ -8,7 +8,7 @@ from fastapi import APIRouter, FastAPI, Request
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.errors import install_error_handlers
+from app.http.error_handlers import install_error_handlers
 from app.http.middleware import BodyLimit
 from app.lifespan import build_services
 from app.main import Service

@@ -1,11 +1,10 @@
 """A service whose model knows tools: its template shows them, and its tokenizer marks calls."""
 
 import pytest
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from engine.torch_runner import TorchRunner
 from tests.app.tiny_tokenizers import train_byte_level
+from tests.tiny_llama import tiny_llama
 
 TOOL_CONTEXT_LENGTH = 1024
 TOOL_TEMPLATE = (
@@ -35,16 +34,7 @@ def tool_draft_runner(tool_tokenizer, engine_config):
 
 
 def load_tool_model(tool_tokenizer, engine_config):
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tool_tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=TOOL_CONTEXT_LENGTH,
-        initializer_range=0.5,
+    module = tiny_llama(
+        vocab_size=len(tool_tokenizer), context_length=TOOL_CONTEXT_LENGTH, initializer_range=0.5
     )
-    module = LlamaForCausalLM(config).eval()
     return TorchRunner.load(module, engine_config, context_length=TOOL_CONTEXT_LENGTH)

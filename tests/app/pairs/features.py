@@ -188,7 +188,7 @@ async def guidance(service: Service, way: Way) -> None:
 async def watermark(service: Service, way: Way) -> None:
     mark = {"bias": 30.0, "hashing_key": 7}
     marked = ids_of(await ask(service, way, watermark=mark))
-    size = service.generator.judge.preparer.limits.vocab_size
+    size = service.generator.judge.preparer.fit.limits.vocab_size
     is_green = [green_tokens(Watermark(**mark), a, size)[b] for a, b in pairwise(marked)]
     assert sum(is_green) > 0.6 * len(is_green)
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from app.generation.preparation import ModelIdentity
+from app.generation.cache_key import ModelIdentity
 
 BODY = {"text": "what is the best way", "seed": 3, "max_new_tokens": 5}
 IDENTITY = ModelIdentity(name="tiny", revision="1", runtime="torch")
@@ -21,7 +21,8 @@ async def test_a_runtime_that_cannot_promise_it_refuses(service):
 
 async def test_a_runtime_that_promises_it_answers(service, monkeypatch):
     preparer = service.generator.judge.preparer
-    able = replace(preparer, limits=replace(preparer.limits, is_deterministic=True))
+    limits = replace(preparer.fit.limits, is_deterministic=True)
+    able = replace(preparer, fit=replace(preparer.fit, limits=limits))
     monkeypatch.setattr(service.generator, "_preparer", able)
     answer = await service.generate(**BODY, deterministic=True)
     assert answer["generated_text"] == (await service.generate(**BODY))["generated_text"]

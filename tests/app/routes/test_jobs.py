@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 from app.bodies.schemas import JobStatus, ListResponse
-from app.errors import JobNotFound, JobsFull, StepFailed
+from app.errors import JobNotFound, JobsFull
 from app.generation.jobs import JobStore
+from engine.errors import StepFailed
 
 BODY = {"text": "the quick brown", "strategy": "greedy", "max_new_tokens": 8}
 

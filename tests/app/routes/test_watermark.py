@@ -19,7 +19,7 @@ async def detect(service, text, **watermark):
 @pytest.mark.parametrize("strategy", STRATEGIES)
 async def test_marked_texts_hold_far_more_green_tokens_than_plain_ones(service, strategy):
     way = {**BODY, "strategy": strategy, "details": True}
-    vocab_size = service.generator.judge.preparer.limits.vocab_size
+    vocab_size = service.generator.judge.preparer.fit.limits.vocab_size
     watermark = Watermark(**MARK)
     scores = []
     for body in (way, {**way, "watermark": MARK}):

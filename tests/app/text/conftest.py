@@ -1,8 +1,6 @@
 """A tiny random model behind a real engine, and grammars for its tokenizer."""
 
 import pytest
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from app.text.grammar.compiler import GrammarCompiler
 from engine.config import EngineConfig
@@ -10,6 +8,7 @@ from engine.engine import Engine
 from engine.messages import GenerationRequest
 from engine.torch_runner import TorchRunner
 from tests.oracle.engine_run import EngineRun
+from tests.tiny_llama import tiny_llama
 
 CONTEXT_LENGTH = 1100
 
@@ -30,18 +29,16 @@ def grammars(byte_level_tokenizer, end):
 
 @pytest.fixture(scope="session")
 def held_engine(byte_level_tokenizer):
-    torch.manual_seed(0)
-    config = LlamaConfig(
+    module = tiny_llama(
         vocab_size=len(byte_level_tokenizer),
+        context_length=CONTEXT_LENGTH,
         hidden_size=16,
         intermediate_size=32,
         num_hidden_layers=1,
         num_attention_heads=2,
         num_key_value_heads=1,
-        max_position_embeddings=CONTEXT_LENGTH,
         initializer_range=0.5,
     )
-    module = LlamaForCausalLM(config).eval()
     sizes = EngineConfig(max_rows=40, max_step_tokens=200, kv_cache_bytes=2**23)
     return Engine(TorchRunner.load(module, sizes, context_length=CONTEXT_LENGTH), sizes)
 

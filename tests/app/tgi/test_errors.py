@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.errors import MAX_PROBLEMS, Problem
+from app.error_replies import MAX_PROBLEMS, Problem
 from app.state import ServiceStatus
 from app.tgi.errors import TgiErrorReply
 

@@ -2,8 +2,8 @@
 
 from hypothesis import strategies as st
 
+from app.generation.cache_key import CacheKey, ModelIdentity
 from app.generation.completion import Completed, FinishedText
-from app.generation.preparation import CacheKey, ModelIdentity
 from decoding.base import FinishReason, TokenScore
 from decoding.considered import Outcome
 from engine.messages import Timings

@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 
 import pytest
 
-from app.generation.preparation import CacheKey, ModelIdentity
+from app.generation.cache_key import CacheKey, ModelIdentity
 from app.generation.shared_cache import digest as module
 from app.generation.shared_cache.digest import KeyDigest
 from app.text.grammar.spec import GrammarKind, GrammarSpec
