@@ -4,6 +4,7 @@ Whatever ends it, clients get an answer, the exit code tells an orchestrator whe
 and no process is left over.
 """
 
+import json
 import os
 import signal
 import socket
@@ -23,6 +24,45 @@ TORCH = ("--runtime", "torch")
 SHARDED = (*TORCH, "--tensor-parallel-size", "2")
 LONG = {"text": "The sea is", "strategy": "greedy", "max_new_tokens": 60_000}
 SHORT = {"text": "The sea is", "strategy": "greedy", "max_new_tokens": 20, "cache": False}
+MESSAGES = [{"role": "user", "content": "Tell me of the sea."}]
+SCHEMA = {"type": "object", "properties": {"a": {"enum": ["x", "yz"]}}, "required": ["a"]}
+TOOL = {"type": "function", "function": {"name": "look", "parameters": SCHEMA}}
+ASKED: tuple[tuple[str, dict[str, object]], ...] = (
+    ("/generate", {**SHORT, "structured_outputs": {"json": SCHEMA}}),
+    ("/generate", {"text": ["A", "The sea"], "strategy": "beam", "max_new_tokens": 9}),
+    (
+        "/generate",
+        {
+            "text": "Ships",
+            "max_new_tokens": 9,
+            "seed": 7,
+            "guidance_scale": 2,
+            "negative_prompt": "night",
+        },
+    ),
+    ("/generate", {**SHORT, "prompt_logprobs": 2, "top_logprobs": 2, "watermark": {}}),
+    ("/generate", {**SHORT, "strategy": "dola", "details": {"trace": True}}),
+    ("/generate", {**SHORT, "prompt_lookup_num_tokens": 4, "stop": ["zz"]}),
+    ("/generate/stream", {"text": "Beams of", "strategy": "diverse_beam", "max_new_tokens": 9}),
+    (
+        "/v1/chat/completions",
+        {"messages": MESSAGES, "max_tokens": 9, "n": 2, "seed": 3, "logprobs": True},
+    ),
+    (
+        "/v1/chat/completions",
+        {
+            "messages": MESSAGES,
+            "max_tokens": 40,
+            "seed": 5,
+            "tools": [TOOL],
+            "tool_choice": "required",
+        },
+    ),
+    ("/v1/completions", {"prompt": "A", "max_tokens": 9, "seed": 1, "stream": True}),
+    ("/v1/responses", {"input": "Say hello.", "max_output_tokens": 9, "seed": 2}),
+    ("/score", {"text": "The sea", "continuations": [" is wide", " was"]}),
+)
+SAYING = {"generated_text", "text", "content", "arguments", "finish_reason", "logprob"}
 GONE = "the process of shard 1 of the model has ended"
 
 
@@ -58,6 +98,46 @@ def long_request(server: ServerProcess) -> Iterator[Callable[[], httpx.Response]
         yield running.result
 
 
+def leaves(answer: object, name: str = "") -> Iterator[str | float]:
+    """What an answer says, in order; no ids and times, which are new each time."""
+    if isinstance(answer, dict):
+        for key, value in answer.items():
+            yield from leaves(value, key)
+    elif isinstance(answer, list):
+        for value in answer:
+            yield from leaves(value, name)
+    elif name in SAYING and isinstance(answer, str | float):
+        yield answer
+
+
+def said(answer: httpx.Response) -> list[str | float]:
+    """Of a whole answer, or of all events of a stream."""
+    if answer.headers["content-type"].startswith("text/event-stream"):
+        lines = (line.removeprefix("data:") for line in answer.text.splitlines())
+        return list(leaves([json.loads(line) for line in lines if line.strip().startswith("{")]))
+    return list(leaves(answer.json()))
+
+
+@pytest.mark.slow
+def test_every_kind_of_request_is_answered_as_by_one_process(
+    run: Run, chat_model_folder: Path
+) -> None:
+    sharded, whole = (
+        run(beamline(*serve_tiny(chat_model_folder), *options)) for options in (SHARDED, TORCH)
+    )
+    with sharded.client() as client, whole.client() as other:
+        assert other.get("/info").json()["model"]["tensor_parallel_size"] == 1
+        for path, body in ASKED:
+            answers = [each.post(path, json=body).raise_for_status() for each in (client, other)]
+            ours, theirs = map(said, answers)
+            assert [each for each in ours if isinstance(each, str)] == [
+                each for each in theirs if isinstance(each, str)
+            ]
+            numbers = [[each for each in one if isinstance(each, float)] for one in (ours, theirs)]
+            assert numbers[0] == pytest.approx(numbers[1], abs=1e-3)
+            assert ours, path
+
+
 def test_sigterm_finishes_a_stream_and_ends_all(start: StartServer) -> None:
     server = start(*SHARDED, "--grace-seconds", "100")
     body = LONG | {"max_new_tokens": 600}
@@ -66,6 +146,8 @@ def test_sigterm_finishes_a_stream_and_ends_all(start: StartServer) -> None:
         next(lines)
         others = members(server)
         assert len(others) == 1
+        assert client.get("/info").json()["model"]["tensor_parallel_size"] == 2
+        assert 'tensor_parallel_size="2"' in client.get("/metrics").text
         for other in others:  # a signal to every process must not cut a drain short
             other.send_signal(signal.SIGINT)
             other.send_signal(signal.SIGTERM)
