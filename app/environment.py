@@ -58,3 +58,4 @@ def keep_collectives_local() -> None:
     """
     os.environ["LOCAL_RANK"] = "0"  # our own device is the first, whatever started us
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
+    os.environ.setdefault("NCCL_SOCKET_IFNAME", "=lo")  # else NCCL takes any other that is up

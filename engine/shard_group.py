@@ -30,23 +30,34 @@ def join_group(place: ShardPlace) -> None:
     Raises:
         RuntimeError: one of them did not come in time.
     """
-    if place.device != "cpu":
-        torch.cuda.set_device(place.device)
+    device = torch.device(place.device)
+    is_cpu = device.type == "cpu"
+    if not is_cpu:
+        torch.cuda.set_device(device)
     dist.init_process_group(
-        "gloo" if place.device == "cpu" else "nccl",
+        "gloo" if is_cpu else "nccl",
         store=dist.FileStore(  # type: ignore[attr-defined]  # documented, but not in __all__
             str(place.meeting_file), place.size
         ),
         rank=place.rank,
         world_size=place.size,
         timeout=timedelta(seconds=place.timeout_seconds),
+        device_id=None if is_cpu else device,  # NCCL connects now and not in the first collective
     )
 
 
 def leave_group() -> None:
-    """Forget the others. Not for a group that lost one: its collectives may never end."""
+    """Forget the others, which do so as well: to NCCL that is one more thing to do together.
+
+    Not for a group that lost one, or is in the middle of a step: its collectives may never end.
+    """
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def can_leave_alone() -> bool:
+    """Whether one process may forget the others while they stay."""
+    return dist.is_initialized() and dist.get_backend() == dist.Backend.GLOO
 
 
 def least_of_all(number: int, device: str) -> int:

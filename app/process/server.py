@@ -72,11 +72,18 @@ class DrainingServer(uvicorn.Server):
         worker = services.worker
         if worker is not None and not worker.is_healthy:
             services.become_failed(RuntimeError("the engine has failed"))
-        shards = services.shards
-        if shards is not None and shards.problem is not None:
-            services.become_failed(RuntimeError(shards.problem))
-        if services.status is ServiceStatus.FAILED:
-            self.should_exit = True
+        if services.shards is not None and services.engine_problem is not None:
+            # Not even a step that hangs is waited for: without one of them it never ends.
+            services.become_failed(RuntimeError(services.engine_problem))
+        if services.status is ServiceStatus.FAILED and not self.should_exit:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """End at once; what waits for the engine, which may hang in a step, is told why."""
+        if self._services.generator is not None:
+            self._services.generator.abort_all(self._services.status_reason)
+        self.config.timeout_graceful_shutdown = FLUSH_SECONDS
+        self.should_exit = True
 
     def _drain(self, reason: str) -> None:
         services = self._services

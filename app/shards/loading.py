@@ -35,6 +35,8 @@ from optimize.prepare import PreparedModel, prepare_model
 from optimize.sharding import check_can_shard
 
 REFERENCE_SHARE = 0.7  # of free memory that the whole model may take for the comparison
+# What torch waits beyond a stall, after which the service ends by itself: NCCL would abort it.
+GIVE_UP_SECONDS = 30.0
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +102,7 @@ class _Loading:
             size=size,
             meeting_file=self._processes.meeting_file,
             device=placement.device,
-            timeout_seconds=settings.stall_seconds,
+            timeout_seconds=settings.stall_seconds + GIVE_UP_SECONDS,
         )
         num_threads = max(1, settings.threads // size)
         for rank in range(1, size):

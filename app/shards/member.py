@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from functools import partial
 from multiprocessing.connection import Connection
 
-from app.shards.orders import Failure, LoadOrder, OpenOrder, Stage
-from engine.shard_group import join_group, least_of_all
+from app.shards.orders import FAREWELL, Failure, LoadOrder, OpenOrder, Stage
+from engine.shard_group import join_group, least_of_all, leave_group
 from engine.shard_runner import follow
 from engine.torch_runner import Sharing, TorchRunner, set_num_threads
 from optimize.loading import load_model
@@ -31,10 +31,11 @@ def main(descriptor: int) -> int:
     inbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(connection, inbox), daemon=True).start()
     try:
-        _take_part(connection, iter(inbox.get, None))
+        _take_part(connection, iter(inbox.get, FAREWELL))
     except Exception as error:  # noqa: BLE001  the serving process is told, whatever it is
         connection.send(Failure(str(error) or type(error).__name__))
-    return 1
+        return 1
+    return 0
 
 
 def _read(connection: Connection, inbox: "queue.SimpleQueue[bytes]") -> None:
@@ -69,6 +70,8 @@ def _take_part(connection: Connection, messages: Iterator[bytes]) -> None:
     )
     connection.send(Stage.OPEN)
     follow(runner, messages)
+    connection.send(Stage.LEAVING)
+    leave_group()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from engine.config import EngineConfig
 from engine.self_test import SelfTest
 from engine.shard_group import ShardPlace
 
+FAREWELL = b""  # after the last step: all leave the group
+
 
 class Stage(StrEnum):
     """How far a process is."""
@@ -18,6 +20,7 @@ class Stage(StrEnum):
     MEETING = "meeting"  # it is about to join the group
     LOADED = "loaded"
     OPEN = "open"  # it takes part in steps
+    LEAVING = "leaving"  # it has been told farewell
 
 
 @dataclass(frozen=True, slots=True)

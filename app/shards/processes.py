@@ -11,17 +11,18 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Self
 
 from app.environment import shard_environment
-from app.shards.orders import Failure, Stage
+from app.shards.orders import FAREWELL, Failure, Stage
 from engine.errors import ShardLost
-from engine.shard_group import leave_group
+from engine.shard_group import can_leave_alone, leave_group
 
-END_SECONDS = 10.0  # for a process to end by itself once its socket is closed
+END_SECONDS = 10.0  # for the processes to end by themselves, once they are told to
 REASON_SECONDS = 2.0  # for its reason to come through after a step with it failed
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class ShardProcesses:
         self._problem: str | None = None
         self._is_closing = False
         self._changed = threading.Condition()  # guards the three above
+        self._sending = threading.Lock()  # held for as long as one of them does not listen
         self._readers = [
             threading.Thread(target=self._read, args=(at,), name=f"shard-{at + 1}", daemon=True)
             for at in range(len(processes))
@@ -58,6 +60,7 @@ class ShardProcesses:
                         stdin=subprocess.DEVNULL,
                         pass_fds=[theirs.fileno()],
                         env=shard_environment(rank),
+                        process_group=0,  # a Ctrl-C is for the serving process alone
                     )
                 )
             ends.append(ours.detach())
@@ -94,7 +97,8 @@ class ShardProcesses:
         if self._problem is not None:
             raise ShardLost(self._problem)
         try:
-            self._connections[rank - 1].send_bytes(message)
+            with self._sending:
+                self._connections[rank - 1].send_bytes(message)
         except OSError as error:
             raise ShardLost(self.reason()) from error
 
@@ -127,20 +131,45 @@ class ShardProcesses:
             if self._is_closing:
                 return
             self._is_closing = True
-        if self._problem is None:
-            leave_group()
-        for process, connection, reader in zip(
-            self._processes, self._connections, self._readers, strict=True
-        ):
+        deadline = time.monotonic() + END_SECONDS
+        self._leave(deadline)
+        for connection in self._connections:
             _hang_up(connection)
+        for process in self._processes:
             try:
-                process.wait(END_SECONDS)
+                process.wait(_seconds_until(deadline))
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        for reader, connection in zip(self._readers, self._connections, strict=True):
             reader.join()
             connection.close()
         self._meeting.cleanup()
+
+    def _leave(self, deadline: float) -> None:
+        """Leave the group, unless that could hang."""
+        if self._problem is not None:
+            return
+        if set(self._stages) != {Stage.OPEN}:  # no steps yet that one could be in the middle of
+            if can_leave_alone():
+                leave_group()
+        elif self._say_farewell(deadline):
+            leave_group()
+
+    def _say_farewell(self, deadline: float) -> bool:
+        """Whether all of them leave the group now; not if one does not listen."""
+        if not self._sending.acquire(timeout=_seconds_until(deadline)):
+            return False
+        try:
+            for connection in self._connections:
+                connection.send_bytes(FAREWELL)
+        except OSError:
+            return False
+        finally:
+            self._sending.release()
+        with self._changed:
+            self._changed.wait_for(lambda: Stage.OPEN not in self._stages, _seconds_until(deadline))
+            return set(self._stages) == {Stage.LEAVING}
 
     def _read(self, at: int) -> None:
         """Follow one process until its end."""
@@ -153,6 +182,10 @@ class ShardProcesses:
             self._note(f"shard {at + 1} of the model failed: {said.reason}")
         except (EOFError, OSError):
             self._note(f"the process of shard {at + 1} of the model has ended")
+        with self._changed:
+            if self._stages[at] is not Stage.LEAVING:
+                self._stages[at] = None
+            self._changed.notify_all()
 
     def _note(self, problem: str) -> None:
         with self._changed:
@@ -160,6 +193,10 @@ class ShardProcesses:
                 self._problem = problem
                 logger.error("%s", problem)
             self._changed.notify_all()
+
+
+def _seconds_until(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())
 
 
 def _hang_up(connection: Connection) -> None:

@@ -1,96 +1,69 @@
-"""Two servers behind the real vllm-router: its cache-aware mode, streams, and a server that dies.
+"""Two servers behind the real vllm-router: its cache-aware mode, keys, streams, a server that dies.
 
 The router re-writes bodies with fields of vLLM and SGLang, and asks each server what a request's
-tokens are to find out which has seen its beginning. It is a program of its own environment.
+tokens are to find out which has seen its beginning.
 """
 
-import re
+import json
 import signal
-import socket
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx
 import openai
 import pytest
 
-from tests.e2e.conftest import ServerProcess, beamline, server_environment
-
-ROUTER = Path(__file__).parents[2] / ".venv-clients" / "router" / "bin" / "vllm-router"
-TOPICS = ("harbour", "lighthouse", "tide", "anchor", "gull", "keel")
-MODEL = "tiny-chat"
+from tests.e2e.routed import (
+    KEY,
+    KEY_OF_SECOND,
+    MODEL,
+    ROUTER,
+    TOPICS,
+    WITH_KEY,
+    Fleet,
+    ask,
+    client_of,
+    conversation,
+    routed,
+)
 
 pytestmark = pytest.mark.skipif(not ROUTER.exists(), reason="needs `make clients`")
 
 
 @pytest.fixture(scope="module")
-def servers(chat_model_folder, tmp_path_factory):
-    """Two servers on one model; a test may end one."""
-    environment = server_environment(
-        BEAMLINE_CACHE_FOLDER=str(tmp_path_factory.mktemp("cache")), OMP_NUM_THREADS="1"
-    )
-    options = ("--model", str(chat_model_folder), "--port", "0", "--runtime", "torch")
-    started = [ServerProcess(beamline("serve", *options), environment) for _ in range(2)]
-    yield started
-    for server in started:
-        server.close()
+def fleet(chat_model_folder, tmp_path_factory):
+    """A test may end a server, the last one only."""
+    fleet = Fleet(chat_model_folder, tmp_path_factory.mktemp("cache"))
+    yield fleet
+    fleet.close()
 
 
 @pytest.fixture(scope="module")
-def url(servers):
+def url(fleet):
     """The router's."""
-    port, metrics_port = _free_ports(2)
-    command = [str(ROUTER), "--port", str(port), "--prometheus-port", str(metrics_port)]
-    command += ["--policy", "cache_aware", "--health-check-interval-secs", "1"]
-    command += ["--worker-urls", *(server.ready_url() for server in servers)]
-    router = ServerProcess(command, server_environment(NO_COLOR="1"))
-    router.wait_for_line("Starting server on")
-    yield f"http://127.0.0.1:{port}"
-    router.close()
+    with routed(fleet, "--policy", "cache_aware") as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def url_with_key(fleet):
+    """That of a router that has a key of its own."""
+    with routed(fleet, "--policy", "cache_aware", "--api-key", KEY) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
 def client(url):
-    return openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+    return client_of(url)
 
 
-def _free_ports(number):
-    probes = [socket.socket() for _ in range(number)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
-
-
-def conversation(topic, turns=0):
-    messages = [{"role": "user", "content": f"Tell me all about the {topic}. " * 20}]
-    for turn in range(turns):
-        messages.append({"role": "assistant", "content": f"{turn} well, then. " * 10})
-        messages.append({"role": "user", "content": f"And then? {turn}"})
-    return messages
-
-
-def ask(client, topic, turns=0, **fields):
-    return client.chat.completions.create(
-        model=MODEL, messages=conversation(topic, turns), max_tokens=4, seed=1, **fields
-    )
-
-
-def metric(server, name):
-    page = httpx.get(f"{server.ready_url()}/metrics").text
-    return float(re.search(rf"^{name} (\S+)$", page, re.MULTILINE)[1])
-
-
-def length_of(server, topic, turns):
+def length_of(fleet, topic, turns):
     body = {"messages": conversation(topic, turns)}
-    return httpx.post(f"{server.ready_url()}/tokenize", json=body).json()["count"]
+    answer = httpx.post(f"{fleet.urls()[0]}/tokenize", json=body, headers=WITH_KEY)
+    return answer.json()["count"]
 
 
-def test_chats_completions_and_streams_come_through_as_from_a_server(client, servers):
-    direct = openai.OpenAI(base_url=f"{servers[0].ready_url()}/v1", api_key="none")
+def test_chats_completions_and_streams_come_through_as_from_a_server(client, fleet):
+    direct = fleet.client()
     own = {"extra_body": {"strategy": "beam", "num_beams": 2, "cache": False}}
     for fields in ({}, {"logprobs": True, "top_logprobs": 2}, own):
         assert ask(client, "sea", **fields).choices == ask(direct, "sea", **fields).choices
@@ -108,36 +81,106 @@ def test_mistakes_come_through_in_their_shape(client):
     assert refused.value.param == "ignore_eos"
 
 
-def test_requests_that_begin_alike_meet_their_cached_prefix(client, servers):
-    before = [metric(server, "prefix_cache_hit_tokens_total") for server in servers]
+@pytest.mark.parametrize(
+    "body", [{"text": "The sea", "max_new_tokens": 4}, {"inputs": "The sea"}], ids=["ours", "tgi"]
+)
+def test_what_the_router_makes_of_generate_is_refused_and_not_half_obeyed(url, body):
+    """It keeps what SGLang knows, and drops what it does not."""
+    answer = httpx.post(f"{url}/generate", json=body, headers=WITH_KEY)
+    assert answer.status_code == 422
+    assert "return_logprob" in {each["param"] for each in answer.json()["errors"]}
+
+
+def test_the_key_of_a_chat_goes_on_to_the_server(url):
+    for key in ("sk-that-nobody-knows", "none"):
+        with pytest.raises(openai.AuthenticationError):
+            ask(client_of(url, key), "sea")
+    body = {"model": MODEL, "messages": conversation("sea"), "max_tokens": 4}
+    answer = httpx.post(f"{url}/v1/chat/completions", json=body, headers={"x-api-key": KEY})
+    assert answer.status_code == 200
+
+
+def test_a_key_that_one_server_does_not_know_is_not_tried_at_another(fleet):
+    with routed(fleet, "--policy", "round_robin") as url:
+        statuses = [
+            httpx.post(
+                f"{url}/v1/completions",
+                json={"model": MODEL, "prompt": "The sea", "max_tokens": 2},
+                headers={"Authorization": f"Bearer {KEY_OF_SECOND}"},
+            ).status_code
+            for _ in range(4)
+        ]
+    assert sorted(statuses) == [200, 200, 401, 401]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/responses", {"model": MODEL, "input": "The sea", "max_output_tokens": 4, "seed": 1}),
+        ("/tokenize", {"text": "The sea"}),
+        ("/score", {"text": "The sea", "continuations": [" is", " was"]}),
+        ("/generate/stream", {"text": "The sea", "max_new_tokens": 4, "seed": 1}),
+    ],
+)
+def test_other_routes_lose_the_clients_key_and_get_that_of_the_router(
+    url, url_with_key, fleet, path, body
+):
+    """So whoever reaches a router with a key needs none."""
+    assert httpx.post(f"{url}{path}", json=body, headers=WITH_KEY).status_code == 401
+    through = httpx.post(f"{url_with_key}{path}", json=body)
+    assert through.status_code == 200
+    direct = httpx.post(f"{fleet.urls()[0]}{path}", json=body, headers=WITH_KEY)
+    assert telling(through) == telling(direct)
+    with pytest.raises(openai.AuthenticationError):
+        ask(client_of(url_with_key, "none"), "sea")
+
+
+def telling(answer):
+    """What an answer says, without what is new each time and what rounding may change."""
+    if answer.headers["content-type"].startswith("text/event-stream"):
+        data = [line[5:] for line in answer.text.splitlines() if line.startswith("data:")]
+        said = [json.loads(data[-1])["generated_text"]]
+    elif "output" in answer.json():
+        said = [item["content"][0]["text"] for item in answer.json()["output"]]
+    else:
+        said = [answer.json()[name] for name in ("best", "tokens") if name in answer.json()]
+    assert said
+    return said
+
+
+def test_requests_that_begin_alike_meet_their_cached_prefix(client, fleet):
+    before = sum(fleet.metric("prefix_cache_hit_tokens_total"))
     prompt_tokens = 0
     for turns in range(4):
         for topic in TOPICS:
             prompt_tokens += ask(client, topic, turns).usage.prompt_tokens if turns else 0
             if not turns:
                 ask(client, topic)
-    hits = sum(metric(each, "prefix_cache_hit_tokens_total") for each in servers) - sum(before)
+    hits = sum(fleet.metric("prefix_cache_hit_tokens_total")) - before
     assert hits > 0.6 * prompt_tokens  # what is new of a turn is new to everybody
 
 
-def test_each_conversation_stays_with_one_server(client, servers):
-    """Every turn after the first finds the turn before; nowhere else it would."""
+def test_each_conversation_stays_with_one_server(client, fleet):
+    """Every turn after the first finds the turn before, and only one server has seen any."""
     for topic in ("mast", "rudder", "compass"):
+        asked = fleet.metric("prefix_cache_queried_tokens_total")
         ask(client, topic)
         for turns in (1, 2, 3):
             answer = ask(client, topic, turns)
-            before = 0.7 * length_of(servers[0], topic, turns - 1)
+            before = 0.7 * length_of(fleet, topic, turns - 1)
             assert answer.usage.prompt_tokens_details.cached_tokens >= before
+        now = fleet.metric("prefix_cache_queried_tokens_total")
+        assert sum(after > then for after, then in zip(now, asked, strict=True)) == 1
 
 
-def test_no_request_fails_when_a_server_is_killed_under_load(client, servers):
+def test_no_request_fails_when_a_server_is_killed_under_load(client, fleet):
     """The last test of the module: the server that has most to do is gone after it."""
-    asked = [metric(server, "prefix_cache_queried_tokens_total") for server in servers]
+    asked = fleet.metric("prefix_cache_queried_tokens_total")
     expected = {
         topic: ask(client, topic, extra_body={"cache": False}).choices[0].message.content
         for topic in TOPICS
     }
-    now = [metric(server, "prefix_cache_queried_tokens_total") for server in servers]
+    now = fleet.metric("prefix_cache_queried_tokens_total")
     victim = max(range(2), key=lambda at: now[at] - asked[at])
     load = TOPICS * 10
 
@@ -147,7 +190,7 @@ def test_no_request_fails_when_a_server_is_killed_under_load(client, servers):
     with ThreadPoolExecutor(6) as pool:
         answers = [pool.submit(told, topic) for topic in load[:30]]
         answers[3].result()
-        servers[victim].signal(signal.SIGKILL)
+        fleet.servers[victim].signal(signal.SIGKILL)
         answers += [pool.submit(told, topic) for topic in load[30:]]
         texts = [answer.result() for answer in answers]
     assert texts == [expected[topic] for topic in load]

@@ -22,7 +22,11 @@ NUM_PROCESSES = 2
 
 @contextmanager
 def sharded_engine(
-    folder: Path, config: EngineConfig, *, num_processes: int = NUM_PROCESSES
+    folder: Path,
+    config: EngineConfig,
+    *,
+    num_processes: int = NUM_PROCESSES,
+    dtype: str | None = None,
 ) -> Iterator[Engine]:
     """An engine over the model in `folder`, loaded as the service loads it; ended afterwards."""
     settings = load_settings(
@@ -30,6 +34,7 @@ def sharded_engine(
             "model": str(folder),
             "runtime": "torch",
             "device": "cpu",
+            "dtype": dtype,
             "tensor_parallel_size": num_processes,
             "threads": num_processes,
             "max_rows": config.max_rows,

@@ -19,6 +19,14 @@ class ReportedWorker:
     """What a worker says of itself; a real one cannot be made to die on demand."""
 
     is_healthy: bool = True
+    seconds_since_heartbeat: float = 0.0
+
+
+@dataclass(kw_only=True)
+class ReportedProcesses:
+    """What is said of the other processes of a split model."""
+
+    problem: str | None = None
 
 
 @dataclass(kw_only=True)
@@ -86,6 +94,30 @@ async def test_dead_engine_ends_the_server_with_code_1(running, services):
     await task
     assert server.exit_code == 1
     assert services.status == "failed"
+
+
+async def test_a_failed_server_tells_those_that_wait_for_a_step_that_hangs(running, services):
+    """Their engine says nothing any more, and the server waits for their connections."""
+    server, task = running
+    services.generator.num_in_flight = 1
+    services.become_failed(RuntimeError("a process is gone"))
+    await task
+    assert services.generator.reasons == ["a process is gone"]
+    assert server.config.timeout_graceful_shutdown is not None
+
+
+@pytest.mark.parametrize("has_shards", [True, False])
+async def test_a_stall_ends_the_server_if_other_processes_are_in_the_step(
+    running, services, has_shards
+):
+    server, task = running
+    services.shards = ReportedProcesses() if has_shards else None
+    services.worker.seconds_since_heartbeat = 1000.0
+    assert await server.on_tick(1) == has_shards
+    if has_shards:
+        await task
+        assert services.status_reason == "the engine has given no sign of life for 1000 s"
+    assert server.exit_code == (1 if has_shards else 0)
 
 
 async def test_signal_without_running_work_ends_with_code_0(running, services):
