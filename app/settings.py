@@ -19,8 +19,8 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from app.cores import usable_cores
 from engine.config import EngineConfig
+from machine.cores import usable_cores
 from optimize.spec import ModelSpec
 from optimize.weight_scheme import WeightScheme
 
