@@ -27,9 +27,15 @@ from engine.engine import Engine
 from engine.torch_runner import TorchRunner
 from engine.worker import EngineWorker
 from tests.app.driven_service import HeldRunner, Service
+from tests.app.held_clock import HeldClock
 from tests.app.tiny_tokenizers import train_byte_level, train_pieces
 
 CONTEXT_LENGTH = 128
+
+
+@pytest.fixture
+def clock():
+    return HeldClock()
 
 
 @pytest.fixture(scope="session")
