@@ -7,7 +7,7 @@ environment. Settings that default to another program's variable ask here.
 import os
 import sys
 
-from app.cores import usable_cores
+from machine.cores import usable_cores
 
 CLIENT_KEY_VARIABLE = "BEAMLINE_API_KEY"  # no setting of a server, but a client's key for one
 

@@ -13,24 +13,22 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
-import psutil
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from decoding.base import ModelDepth
 from decoding.logits import EarlyExits, Logits, Summary
+from engine.cache_size import budget_bytes, require_free
 from engine.config import EngineConfig
 from engine.decoder_shape import DecoderShape
 from engine.early_exits import KeptRows, kept_rows
-from engine.errors import CacheTooLarge, CacheTooSmall
+from engine.errors import CacheTooSmall
 from engine.paged_cache import PagedCache
 from engine.plan import Plan, PlannedRow
 from engine.row_store import NO_RESERVE
 
 BLOCK_TOKENS = 16  # positions of a block, as the operators lay them out
-CPU_SHARE = 0.25  # of the memory that is available once the model is loaded
-CPU_MOST_BYTES = 4 * 2**30
 _NO_PLACES = np.empty(0, np.int64)
 
 
@@ -255,11 +253,7 @@ def _map_blocks(num_blocks: int, shape: DecoderShape) -> NDArray[np.float32]:
 
 
 def _num_blocks(shape: DecoderShape, config: EngineConfig) -> int:
-    free = int(psutil.virtual_memory().available)
-    budget = config.kv_cache_bytes
-    if budget is None:
-        budget = min(int(free * CPU_SHARE), CPU_MOST_BYTES)
-    budget = int(budget * config.kv_cache_share)
+    budget = budget_bytes(config)
     block_bytes = BLOCK_TOKENS * shape.bytes_per_token
     of_full_batch = config.max_rows * -(-shape.context_length // BLOCK_TOKENS)
     num_blocks = min(budget // block_bytes, of_full_batch)
@@ -268,9 +262,5 @@ def _num_blocks(shape: DecoderShape, config: EngineConfig) -> int:
             f"{budget} bytes hold {num_blocks} cache blocks of {block_bytes} bytes; "
             f"{config.max_rows} are needed: raise kv_cache_bytes or lower max_rows"
         )
-    if num_blocks * block_bytes > free:
-        raise CacheTooLarge(
-            f"the KV cache would take {num_blocks * block_bytes} bytes of the {free} that are "
-            "free: lower kv_cache_bytes or max_rows"
-        )
+    require_free(num_blocks * block_bytes)
     return num_blocks

@@ -7,11 +7,11 @@ of its past, is run by `onnx_runner` or `program_runner`; each says only how suc
 from collections.abc import Sequence
 
 import numpy as np
-import psutil
 import torch
 from numpy.typing import NDArray
 
 from decoding.logits import Logits
+from engine.cache_size import budget_bytes, require_free
 from engine.config import EngineConfig
 from engine.decoder_shape import DecoderShape
 from engine.errors import CacheTooSmall, StepTooSmall
@@ -21,8 +21,6 @@ from engine.row_store import RowStore
 
 Floats = NDArray[np.float32]
 
-CPU_SHARE = 0.25  # of the memory that is available once the model is loaded
-CPU_MOST_BYTES = 4 * 2**30
 PIECE_TOKENS = 64  # a prompt is computed in pieces of so many tokens, and shared in them
 
 
@@ -34,6 +32,7 @@ class RowRunner:
 
         Raises:
             CacheTooSmall: the memory for keys and values does not hold one step.
+            CacheTooLarge: the settings ask for more memory than is free.
             StepTooSmall: a step full of decoding rows leaves no room for a piece of a prompt.
         """
         if config.max_step_tokens < config.max_rows + PIECE_TOKENS:
@@ -145,14 +144,12 @@ class RowRunner:
 
 
 def _max_tokens(shape: DecoderShape, config: EngineConfig) -> int:
-    budget = config.kv_cache_bytes
-    if budget is None:
-        budget = min(int(psutil.virtual_memory().available * CPU_SHARE), CPU_MOST_BYTES)
-    budget = int(budget * config.kv_cache_share)
+    budget = budget_bytes(config)
     max_tokens = min(budget // shape.bytes_per_token, config.max_rows * shape.context_length)
     if max_tokens < config.max_rows:
         raise CacheTooSmall(
             f"{budget} bytes hold the keys and values of {max_tokens} tokens, fewer than the "
             f"{config.max_rows} rows of a step: raise kv_cache_bytes or lower max_rows"
         )
+    require_free(max_tokens * shape.bytes_per_token)
     return max_tokens

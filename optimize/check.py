@@ -8,11 +8,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from machine.memory import available_memory_bytes
 from optimize.architecture import check_folder_architecture, check_gguf_architecture
 from optimize.errors import SourceNotFound
 from optimize.gguf_header import GgufHeader, read_gguf_header
 from optimize.hub import fetch_description
-from optimize.memory import available_memory_bytes, require_memory
+from optimize.memory import require_memory
 from optimize.model_folder import find_weights, read_config, read_tokenizer_config
 from optimize.onnx_manifest import ONNX_MANIFEST_FILE, read_manifest
 from optimize.placement_names import DTYPE_BYTES, check_placement_names, may_have_cuda

@@ -1,27 +1,16 @@
 """How much memory and disk there is, and the refusal when a model does not fit.
 
 Called by `check` and `prepare` for main memory and the cache's disk; `placement` asks a GPU for
-its own. Knows the memory limit of a container, which the operating system's figure leaves out.
+its own. What is free of main memory `machine` knows, also in a container.
 """
 
 import shutil
 from pathlib import Path
 
-import psutil
-
+from machine.memory import available_memory_bytes
 from optimize.errors import CacheUnusable, NotEnoughMemory
 
 WORKING_MARGIN_BYTES = 256 * 1024**2  # activations and a small KV cache on top of the weights
-_CGROUP = Path("/sys/fs/cgroup")
-
-
-def available_memory_bytes(cgroup: Path = _CGROUP) -> int:
-    """Main memory that this process could still take, in bytes."""
-    available = int(psutil.virtual_memory().available)
-    limit, used = _read_number(cgroup / "memory.max"), _read_number(cgroup / "memory.current")
-    if limit is None or used is None:
-        return available
-    return min(available, max(limit - used + _reclaimable(cgroup), 0))
 
 
 def require_memory(name: str, *, num_weight_bytes: int, available_bytes: int, place: str) -> None:
@@ -59,24 +48,6 @@ def require_conversion(name: str, folder: Path, *, num_bytes: int) -> None:
             f"converting {name} needs {_gib(num_bytes)} in {folder}, and its disk has "
             f"{_gib(free_bytes)} free. Free some space or choose another cache folder."
         )
-
-
-def _read_number(path: Path) -> int | None:
-    """The number in a control group's file; None where there is no group or no limit."""
-    try:
-        text = path.read_text(encoding="ascii").strip()
-    except OSError:
-        return None
-    return int(text) if text.isdigit() else None
-
-
-def _reclaimable(cgroup: Path) -> int:
-    """Cached file pages count as used but are given back under pressure, in bytes."""
-    try:
-        lines = (cgroup / "memory.stat").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return 0
-    return sum(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
 
 
 def _gib(num_bytes: int) -> str:

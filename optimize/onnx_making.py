@@ -13,6 +13,7 @@ from optimize.onnx_export import ExportOrder, export_onnx
 from optimize.prepare import locate_model
 from optimize.report import Progress
 from optimize.spec import ModelSpec
+from optimize.threads import stay_within_cores
 from optimize.weight_scheme import WeightScheme
 
 _FLOAT_BYTES = 4  # the graph that all schemes start from is float32
@@ -32,6 +33,7 @@ def make_onnx(
         ModelError: as `onnx_prepare.prepare_onnx`.
         OSError: the folder cannot be written.
     """
+    stay_within_cores()
     located = locate_model(checked, spec, progress)
     weights = find_weights(located.folder)
     require_conversion(checked.name, target, num_bytes=weights.num_bytes(_FLOAT_BYTES))

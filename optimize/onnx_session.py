@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from machine.cores import usable_cores
 from optimize.errors import OnnxUnsupported
 from optimize.onnx_manifest import GRAPH_FILE, OnnxManifest
 
@@ -31,20 +32,20 @@ class Chunk:
 
 
 def open_session(
-    folder: Path, *, num_threads: int = 0, graph_file: str = GRAPH_FILE
+    folder: Path, *, num_threads: int | None = None, graph_file: str = GRAPH_FILE
 ) -> ort.InferenceSession:
     """The graph in `folder`, ready to run on the CPU.
 
     Args:
         folder: where the graph and its weights are.
-        num_threads: of the runtime; 0 takes one for each core.
+        num_threads: of the runtime; None takes one for each core that this process may use.
         graph_file: the graph's name there.
 
     Raises:
         OnnxUnsupported: this build of ONNX Runtime cannot run it.
     """
     options = ort.SessionOptions()
-    options.intra_op_num_threads = num_threads
+    options.intra_op_num_threads = usable_cores() if num_threads is None else num_threads
     options.log_severity_level = 3  # errors
     try:
         return ort.InferenceSession(

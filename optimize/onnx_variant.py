@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnxruntime as ort
 
+from machine.cores import usable_cores
 from optimize.onnx_calibration import read_calibration, read_evaluation_text
 from optimize.onnx_prepare import prepare_onnx
 from optimize.opening import Setup
@@ -21,7 +22,6 @@ from optimize.variant import (
     measure_variant,
     publish,
     require_new,
-    usable_threads,
 )
 from optimize.weight_scheme import WeightScheme
 
@@ -59,7 +59,7 @@ def make_onnx_variant(
         revision=exported.manifest.source_revision,
         original=original.folder,
         folder=exported.folder,
-        setup=Setup(num_threads=usable_threads()),
+        setup=Setup(num_threads=usable_cores()),
         runtime=f"onnxruntime {ort.__version__}",
     )
     token_ids = exported.tokenizer.encode(text)

@@ -10,8 +10,8 @@ from types import MappingProxyType
 
 import torch
 
+from machine.memory import available_memory_bytes
 from optimize.errors import InvalidPlacement
-from optimize.memory import available_memory_bytes
 from optimize.placement_names import DTYPE_BYTES, check_placement_names
 
 _DTYPES: Mapping[str, torch.dtype] = MappingProxyType(

@@ -30,6 +30,7 @@ from optimize.model_folder import find_weights, folder_revision
 from optimize.placement import Placement, choose_placement
 from optimize.report import Progress, ignore_progress, stage
 from optimize.spec import ModelSpec
+from optimize.threads import stay_within_cores
 from optimize.torch_technique import COMPILE_FILE
 
 __all__ = ["LocatedModel", "PreparedModel", "check_model", "locate_model", "prepare_model"]
@@ -73,6 +74,7 @@ def prepare_model(
     Raises:
         ModelError: see `optimize.errors`; each message says what to do.
     """
+    stay_within_cores()
     report = progress or ignore_progress
     checked = check_model(spec)
     placement = choose_placement(spec.device, spec.dtype)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from machine.cores import usable_cores
 from optimize.check import check_model
 from optimize.errors import ModelRefused
 from optimize.light_tokenizer import keep_tokenizer
@@ -28,7 +29,7 @@ from optimize.torch_compile import mark_compiled
 from optimize.torch_program import has_compiler, write_program
 from optimize.torch_technique import TorchTechnique
 from optimize.torch_weight_only import quantize_weights, require_torchao
-from optimize.variant import Text, Variant, measure_variant, publish, require_new, usable_threads
+from optimize.variant import Text, Variant, measure_variant, publish, require_new
 from optimize.variant_check import (
     COARSE_TOLERANCE,
     EXACT_TOLERANCE,
@@ -122,7 +123,7 @@ def _describe(order: TorchOrder, original: _Original, folder: Path) -> Variant:
         revision=prepared.revision,
         original=original.folder,
         folder=folder,
-        setup=Setup(num_threads=usable_threads(), device=prepared.device, dtype=prepared.dtype),
+        setup=Setup(num_threads=usable_cores(), device=prepared.device, dtype=prepared.dtype),
         runtime=f"torch {torch.__version__}",
     )
 

@@ -4,7 +4,6 @@ Shared by `onnx_variant` and `torch_variant`, which make the variants.
 """
 
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -53,12 +52,6 @@ def require_new(output: Path) -> None:
     """
     if output.exists():
         raise ModelRefused(f"{output} exists already. Name a new folder.")
-
-
-def usable_threads() -> int:
-    """How many cores this process may use."""
-    has_affinity = hasattr(os, "sched_getaffinity")
-    return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
 
 
 def measure_variant(variant: Variant, text: Text, progress: Progress) -> OptimizationReport:

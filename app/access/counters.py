@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -110,12 +111,16 @@ class GuardedCounters:
         self._calls: set[asyncio.Task[Any]] = set()  # those whose caller may have gone
 
     async def add(self, name: str, amount: int) -> Window:
-        """Count in Redis, or here."""
+        """Count in Redis, or here. For a caller that is cancelled nothing is counted in the end."""
         if not self._is_resting():
+            call = self._begin(self._in_time(self._shared.add(name, amount)))
             try:
-                window = await self._ask(self._shared.add(name, amount))
+                window = await asyncio.shield(call)
             except (StorageError, TimeoutError) as error:
                 self._rest(error)
+            except asyncio.CancelledError:
+                self._begin(self._undo(call, name, amount))
+                raise
             else:
                 self._note_answer()
                 return window
@@ -132,7 +137,9 @@ class GuardedCounters:
                 self._rest(error)
 
     async def close(self) -> None:
-        """Close both."""
+        """Close both, when what is under way has ended."""
+        while self._calls:
+            await asyncio.wait(self._calls)
         await self._shared.close()
         await self._own.close()
 
@@ -142,10 +149,18 @@ class GuardedCounters:
         A caller that is cancelled must not take the call along: its answer would stay in the
         connection, where the next call would read it as its own.
         """
-        task = asyncio.create_task(self._in_time(call))
+        return await asyncio.shield(self._begin(self._in_time(call)))
+
+    async def _undo(self, call: asyncio.Task[Window], name: str, amount: int) -> None:
+        """Count less what a call counts whose caller has gone: nobody else knows its window."""
+        with suppress(StorageError, TimeoutError):
+            await self.take_back(name, amount, await call)
+
+    def _begin(self, call: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+        task = asyncio.create_task(call)
         self._calls.add(task)
         task.add_done_callback(self._forget)
-        return await asyncio.shield(task)
+        return task
 
     async def _in_time(self, call: Coroutine[Any, Any, Result]) -> Result:
         async with asyncio.timeout(self._timeout_seconds):

@@ -60,7 +60,9 @@ class ProcessMemoryReport(ResponseModel):
 
     resident_bytes: int = Field(description="Of this process.")
     peak_bytes: int = Field(description="The most it ever held.")
-    available_bytes: int = Field(description="To all processes of the machine.")
+    available_bytes: int = Field(
+        description="What it could still take, within the limit of its container."
+    )
 
 
 class DeviceMemoryReport(ResponseModel):

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import psutil
 
-from app.cores import CPU_QUOTA, cpu_quota, usable_cores
 from app.environment import threading_variables
 from app.settings import Settings
 from engine.native_library import COMPILERS
-from optimize.memory import available_memory_bytes
+from machine.cores import cpu_quota, usable_cores
+from machine.memory import available_memory_bytes, total_memory_bytes
 from optimize.placement_names import may_have_cuda
 
 CPU_INFO = Path("/proc/cpuinfo")
@@ -48,8 +48,8 @@ class Machine:
     load: float  # processes that want to run, mean of the last minute
     governor: str | None  # how the clock is set
     threading_variables: Mapping[str, str]  # of the environment
-    total_memory_bytes: int
-    available_memory_bytes: int  # within a container's limit
+    total_memory_bytes: int  # within a container's limit, as the next
+    available_memory_bytes: int
     used_swap_bytes: int
     compiler: str | None  # of C++
     may_have_cuda: bool
@@ -69,11 +69,11 @@ class Machine:
             instructions=_instructions(),
             num_physical_cores=psutil.cpu_count(logical=False) or 1,
             num_usable_cores=usable_cores(),
-            cpu_quota=cpu_quota(CPU_QUOTA),
+            cpu_quota=cpu_quota(),
             load=psutil.getloadavg()[0],
             governor=GOVERNOR.read_text().strip() if GOVERNOR.is_file() else None,
             threading_variables=threading_variables(),
-            total_memory_bytes=psutil.virtual_memory().total,
+            total_memory_bytes=total_memory_bytes(),
             available_memory_bytes=available_memory_bytes(),
             used_swap_bytes=psutil.swap_memory().used,
             compiler=next(filter(None, map(shutil.which, COMPILERS)), None),

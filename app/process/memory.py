@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import psutil
 
+from machine.memory import available_memory_bytes
+
 RUSAGE_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes in a unit of `ru_maxrss`
 
 
@@ -17,7 +19,7 @@ class ProcessMemory:
 
     resident_bytes: int
     peak_bytes: int  # the most that was ever resident
-    available_bytes: int  # to all processes of the machine
+    available_bytes: int  # that it could still take, within its container's limit
 
 
 def process_memory() -> ProcessMemory:
@@ -27,7 +29,7 @@ def process_memory() -> ProcessMemory:
     return ProcessMemory(
         resident_bytes=resident,
         peak_bytes=max(peak, resident),
-        available_bytes=psutil.virtual_memory().available,
+        available_bytes=available_memory_bytes(),
     )
 
 

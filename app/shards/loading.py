@@ -26,9 +26,9 @@ from engine.self_test import SelfTest, usable_context
 from engine.shard_group import ShardPlace, join_group, least_of_all
 from engine.shard_runner import ShardedRunner
 from engine.torch_runner import Sharing, TorchRunner, set_num_threads
+from machine.memory import available_memory_bytes
 from optimize.description import context_length
 from optimize.loading import load_model
-from optimize.memory import available_memory_bytes
 from optimize.model_folder import find_weights
 from optimize.placement import Placement, check_devices
 from optimize.prepare import PreparedModel, prepare_model

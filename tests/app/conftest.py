@@ -25,10 +25,16 @@ from engine.engine import Engine
 from engine.torch_runner import TorchRunner
 from engine.worker import EngineWorker
 from tests.app.driven_service import HeldRunner, Service
+from tests.app.held_clock import HeldClock
 from tests.app.tiny_tokenizers import train_byte_level, train_pieces
 from tests.tiny_llama import tiny_llama
 
 CONTEXT_LENGTH = 128
+
+
+@pytest.fixture
+def clock():
+    return HeldClock()
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import itertools
 import json
 import threading
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -38,6 +39,16 @@ def replica(run, redis, tiny_model_folder):
     yield start, connect
     for client in clients:
         client.close()
+
+
+@pytest.fixture
+def pair_of_chats(replica, chat_model_folder):
+    """Clients of two replicas whose model has a chat template."""
+    start, connect = replica
+    # Generous: a busy machine must not make a lookup of this test late.
+    patient = {"BEAMLINE_CACHE_REDIS_TIMEOUT_SECONDS": "10"}
+    servers = [start(chat_model_folder, **patient) for _ in range(2)]
+    return [connect(server) for server in servers]
 
 
 def ask(client, text, key=OPERATOR, path="/generate", **body):
@@ -103,6 +114,60 @@ def test_what_one_process_computes_is_a_hit_in_the_other(replica, tmp_path):
         server.process.terminate()
         assert server.wait() == 0
         assert SECRET not in server.output
+
+
+def without_names(answer):
+    """What of an answer does not say which request it answers."""
+    return {key: value for key, value in answer.items() if key not in ("id", "created")}
+
+
+def whole_of(stream):
+    """What the chunks of a stream say together: text by choice, reasons to end, and usage."""
+    chunks = [json.loads(line[6:]) for line in stream.splitlines() if line.startswith("data: {")]
+    assert stream.rstrip().endswith("data: [DONE]")
+    texts, reasons = defaultdict(str), {}
+    for choice in (choice for chunk in chunks for choice in chunk["choices"]):
+        said = choice["delta"].get("content") if "delta" in choice else choice["text"]
+        texts[choice["index"]] += said or ""
+        if choice["finish_reason"] is not None:
+            reasons[choice["index"]] = choice["finish_reason"]
+    return dict(texts), reasons, chunks[-1]["usage"], chunks[0]["model"], chunks[0]["object"]
+
+
+def chat(text):
+    return {"messages": [{"role": "user", "content": text}], "n": 2}
+
+
+def completion(text):
+    return {"prompt": [text, f"{text} again"], "logprobs": 2}
+
+
+OPENAI = {"/v1/chat/completions": chat, "/v1/completions": completion}
+
+
+def test_openai_answers_of_one_process_are_hits_in_the_other(pair_of_chats):
+    first, second = pair_of_chats
+
+    def ask_both(path, text, **options):
+        body = OPENAI[path](text) | {"max_tokens": 6, "seed": 1, "temperature": 0.8} | options
+        num_stored, num_hits = stored(first), hits(second)
+        num_texts = len(body.get("prompt", [text]))
+        computed = first.post(path, json=body)
+        assert (computed.status_code, computed.headers["x-cache"]) == (200, "MISS"), computed.text
+        wait_until(lambda: stored(first) == num_stored + num_texts)
+        found = second.post(path, json=body)
+        assert (found.status_code, found.headers["x-cache"]) == (200, "HIT"), found.text
+        assert hits(second) == num_hits + num_texts
+        return computed, found
+
+    for path in OPENAI:
+        computed, found = (answer.json() for answer in ask_both(path, "The sea"))
+        assert without_names(found) == without_names(computed)
+        assert found["id"] != computed["id"]
+        streams = ask_both(path, "The ships", stream=True, stream_options={"include_usage": True})
+        computed, found = (whole_of(answer.text) for answer in streams)
+        assert found == computed
+        assert any(found[0].values())
 
 
 class Load:

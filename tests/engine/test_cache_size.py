@@ -1,5 +1,6 @@
 """How many cache blocks: what the settings or the memory allow, never more than useful."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
@@ -7,10 +8,13 @@ import pytest
 import torch
 
 from engine import cache_size
-from engine.cache_size import CPU_MOST_BYTES, num_cache_blocks
+from engine.cache_size import CPU_MOST_BYTES, budget_bytes, num_cache_blocks
 from engine.config import EngineConfig
 from engine.errors import CacheTooLarge, CacheTooSmall
 from engine.kv_store import LayerShape
+from machine import memory
+from machine.control_groups import own_groups
+from tests.machine.written_groups import WrittenGroups
 
 SHAPES = (LayerShape(2, 8, 4), LayerShape(1, 8, 8))  # 24 and 16 numbers a token
 BLOCK_BYTES = 40 * 4 * 16  # in float32, 16 tokens a block
@@ -59,6 +63,19 @@ def test_without_a_setting_a_share_of_the_free_memory_is_taken_up_to_a_bound(
     monkeypatch.setattr(cache_size, "CPU_MOST_BYTES", 1000 * BLOCK_BYTES)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=available))
     assert _num_blocks(None, max_rows=1, context_length=10**6) == num_blocks
+
+
+def test_without_a_setting_a_container_shares_out_what_its_limit_leaves(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    groups = WrittenGroups(tmp_path)
+    groups.unified("/pod/container")
+    files = {"memory.max": "3000000", "memory.current": "1000000"}
+    groups.write("unified", "/pod", files)
+    monkeypatch.setattr(memory, "own_groups", lambda name, _: own_groups(name, groups.process))
+    assert budget_bytes(EngineConfig()) == 500_000
+    assert budget_bytes(EngineConfig(kv_cache_share=0.5)) == 250_000
+    assert budget_bytes(EngineConfig(kv_cache_bytes=7 * 2**20)) == 7 * 2**20
 
 
 def test_a_budget_beyond_the_free_memory_is_refused_with_both_numbers(

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from optimize.errors import InvalidPlacement
-from optimize.memory import available_memory_bytes
 from optimize.placement import choose_placement
 
 
@@ -61,15 +60,3 @@ def test_cuda_that_torch_does_not_find_is_refused(monkeypatch):
 def test_free_memory_of_a_real_card_is_known():
     placement = choose_placement(None, None)
     assert 0 < placement.available_bytes() <= torch.cuda.get_device_properties(0).total_memory
-
-
-def test_memory_limit_of_a_container_counts(tmp_path):
-    unlimited = available_memory_bytes(tmp_path)
-    assert unlimited > 0
-    (tmp_path / "memory.max").write_text("1000000\n")
-    (tmp_path / "memory.current").write_text("900000\n")
-    assert available_memory_bytes(tmp_path) == 100_000
-    (tmp_path / "memory.stat").write_text("anon 5\ninactive_file 50000\n")
-    assert available_memory_bytes(tmp_path) == 150_000
-    (tmp_path / "memory.max").write_text("max\n")
-    assert available_memory_bytes(tmp_path) > 150_000

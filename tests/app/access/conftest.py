@@ -1,13 +1,8 @@
-"""Clocks that stand still, and keys for a service."""
+"""The wall clock, standing still."""
 
 import pytest
 
 from tests.app.held_clock import HeldClock
-
-
-@pytest.fixture
-def clock():
-    return HeldClock()
 
 
 @pytest.fixture

@@ -94,6 +94,20 @@ async def test_what_redis_counted_is_not_taken_back_from_own_counters(redis, sha
     assert (await shared.add("a", 0)).total == 5
 
 
+async def test_what_is_counted_for_a_caller_who_has_gone_is_taken_back(redis, shared):
+    other = build_counters(redis.url)
+    await other.add("a", 2)
+    call = asyncio.create_task(shared.add("a", 5))
+    await asyncio.sleep(0)
+    assert shared._calls
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await shared.close()
+    assert (await other.add("a", 0)).total == 2
+    await other.close()
+
+
 class SilentCounters:
     """A Redis that takes calls and does not answer, as one behind a broken network."""
 

@@ -40,21 +40,6 @@ class CountedGenerator:
         self.reasons.append(reason)
 
 
-class HeldClock:
-    """Seconds that pass only when a test says so."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> HeldClock:
-    return HeldClock()
-
-
 @pytest.fixture
 def services(clock) -> Services:
     services = build_services(Settings(grace_seconds=30.0))
@@ -145,9 +130,9 @@ async def test_generations_are_ended_when_the_grace_time_is_over(running, servic
     services.generator.num_in_flight = 2
     server.handle_exit(signal.SIGINT, None)
     assert not await server.on_tick(1)
-    clock.now = 29.0
+    clock.now += 29.0
     assert not await server.on_tick(1)
-    clock.now = 31.0
+    clock.now += 2.0
     await task
     assert services.generator.reasons == ["the service is shutting down"]
     assert server.exit_code == 0

@@ -12,13 +12,6 @@ from engine.errors import StepFailed
 BODY = {"text": "the quick brown", "strategy": "greedy", "max_new_tokens": 8}
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
-
-
 class Work:
     """A generation whose end the test decides."""
 
@@ -34,11 +27,6 @@ class Work:
     def close(self):
         self.num_closed += 1
         self.closed.set()
-
-
-@pytest.fixture
-def clock():
-    return Clock()
 
 
 @pytest.fixture
@@ -98,9 +86,9 @@ async def test_a_finished_job_is_forgotten_after_its_time_and_a_running_one_is_n
     job = store.add(finished)
     other = store.add(running)
     await finished.closed.wait()
-    clock.now = 9.9
+    clock.now += 9.9
     assert store.get(job.id) is job
-    clock.now = 10.0
+    clock.now += 0.2
     with pytest.raises(JobNotFound):
         store.get(job.id)
     assert store.get(other.id) is other

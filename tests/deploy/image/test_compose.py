@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -63,8 +64,18 @@ def test_every_variable_is_a_setting_that_takes_its_value(compose, keys, monkeyp
             assert {k[len("BEAMLINE_") :].lower() for k in ours} <= set(Settings.model_fields)
     settings = Settings()  # the second file on top of the first
     assert settings.has_keys
-    assert settings.rate_limit_redis == "redis://redis:6379/1"
+    assert settings.rate_limit_redis == "redis://limits:6379/0"
     assert settings.public_metrics
+
+
+def test_counters_are_not_where_answers_are_evicted(compose, keys):
+    for name in SERVICES:
+        cache = urlsplit(compose["services"][name]["environment"]["BEAMLINE_CACHE_REDIS"])
+        limits = urlsplit(keys["services"][name]["environment"]["BEAMLINE_RATE_LIMIT_REDIS"])
+        assert cache.hostname in compose["services"]
+        assert limits.hostname in keys["services"]
+        assert limits.hostname in keys["services"][name]["depends_on"]
+        assert cache.hostname != limits.hostname
 
 
 def test_what_env_example_names_is_read():
@@ -130,8 +141,10 @@ def test_the_model_is_where_the_image_has_it(compose):
     )
 
 
-def test_every_container_is_closed_down(compose):
-    for name, service in compose["services"].items():
+def test_every_container_is_closed_down(compose, keys):
+    added = {name: keys["services"][name] for name in keys["services"].keys() - {*SERVICES}}
+    assert added
+    for name, service in (compose["services"] | added).items():
         assert service["read_only"] is True, name
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
@@ -149,8 +162,11 @@ def test_stopping_waits_longer_than_the_service_does(compose):
 
 
 @pytest.mark.skipif(shutil.which("redis-server") is None, reason="needs redis-server")
-def test_redis_takes_its_options(compose, tmp_path):
-    service = compose["services"]["redis"]
+@pytest.mark.parametrize(
+    ("file", "name", "policy"), [(MAIN, "redis", "allkeys-lru"), (KEYS, "limits", "noeviction")]
+)
+def test_redis_takes_its_options(file, name, policy, tmp_path):
+    service = yaml.safe_load(file.read_text())["services"][name]
     socket = tmp_path / "socket"
     command = [*service["command"], "--port", "0", "--unixsocket", str(socket)]
     redis = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
@@ -159,9 +175,11 @@ def test_redis_takes_its_options(compose, tmp_path):
         ask = ["redis-cli", "-s", str(socket)]
         answer = subprocess.run([*ask, *service["healthcheck"]["test"][2:]], capture_output=True)
         assert answer.stdout == b"PONG\n"
-        policy = [*ask, "--json", "config", "get", "maxmemory-policy"]
-        told = json.loads(subprocess.run(policy, capture_output=True, check=True).stdout)
-        assert told == {"maxmemory-policy": "allkeys-lru"}
+        get = [*ask, "--json", "config", "get", "maxmemory*"]
+        told = json.loads(subprocess.run(get, capture_output=True, check=True).stdout)
+        assert told["maxmemory-policy"] == policy
+        limit = service["deploy"]["resources"]["limits"]["memory"]
+        assert 0 < int(told["maxmemory"]) <= int(limit.removesuffix("m")) * 2**20 / 2
     finally:
         redis.kill()
         redis.communicate()

@@ -4,9 +4,9 @@ import tomllib
 
 import pytest
 
-from app.cores import usable_cores
 from app.main import create_app
 from app.settings import Settings
+from machine.cores import usable_cores
 from tests.deploy.kubernetes.rendering import (
     COMPONENT_NAMES,
     OVERLAY_NAMES,
@@ -19,6 +19,7 @@ from tests.deploy.kubernetes.rendering import (
     settings_of,
     with_components,
 )
+from tests.machine.written_groups import WrittenGroups
 
 MEBIBYTE = 2**20
 UNITS = {"Ki": 2**10, "Mi": MEBIBYTE, "Gi": 2**30}
@@ -150,9 +151,10 @@ def test_cpu_pods_are_guaranteed_whole_cores_and_fit_into_their_memory(name, tmp
         assert resources["requests"] == resources["limits"]  # the QoS class Guaranteed
         cores, memory = (quantity(resources["limits"][each]) for each in ("cpu", "memory"))
         assert cores == int(cores)
-        quota = tmp_path / "cpu.max"  # as the kubelet writes it for this limit
-        quota.write_text(f"{int(cores * 100_000)} 100000\n")
-        assert usable_cores(quota) <= cores
+        groups = WrittenGroups(tmp_path / container["name"])
+        groups.unified("/")  # as the kubelet writes it for this limit
+        groups.write("unified", "/", {"cpu.max": f"{int(cores * 100_000)} 100000"})
+        assert usable_cores(groups.process) <= cores
         cache = int(settings_of(overlay(name))["BEAMLINE_KV_CACHE_BYTES"])
         assert cache <= memory / 4
 

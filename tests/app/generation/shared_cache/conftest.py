@@ -5,16 +5,10 @@ import redis as redis_client
 
 from app.generation.shared_cache.building import build_shared_cache
 from app.settings import Settings
-from tests.app.held_clock import HeldClock
 
 PREFIX = "test:answers"
 # Generous: a busy machine must not make a lookup of these tests late.
 SETTINGS = {"cache_redis_prefix": PREFIX, "cache_redis_timeout_seconds": 10.0}
-
-
-@pytest.fixture
-def clock():
-    return HeldClock()
 
 
 @pytest.fixture
