@@ -1,4 +1,4 @@
-"""The real kubectl, and a live server to hold names of metrics against."""
+"""The real kubectl, the service's routes, and a live server with its metrics."""
 
 import subprocess
 from pathlib import Path
@@ -7,6 +7,8 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.main import create_app
+from app.settings import Settings
 from tests.deploy.kubernetes.rendering import KUBECTL
 from tests.e2e.conftest import (
     ServerProcess,
@@ -26,6 +28,13 @@ def kubectl() -> Path:
     except OSError as error:
         pytest.skip(f"needs `make k8s-tools` ({error})")
     return KUBECTL
+
+
+@pytest.fixture(scope="session")
+def routes(tmp_path_factory) -> set[str]:
+    """Paths that answer GET."""
+    document = create_app(Settings(cache_folder=tmp_path_factory.mktemp("cache"))).openapi()
+    return {path for path, methods in document["paths"].items() if "get" in methods}
 
 
 @pytest.fixture(scope="session")
