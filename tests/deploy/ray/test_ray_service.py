@@ -60,7 +60,8 @@ def is_at_rest(client):
 def raw_post(path, body, replica):
     content = json.dumps(body).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: here\r\nX-Replica: {replica}\r\n"
-    return f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
+    kind = f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+    return f"{head}{kind}".encode() + content
 
 
 def test_both_replicas_give_the_same_tokens_for_the_same_seed(client):
