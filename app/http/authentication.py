@@ -57,16 +57,21 @@ class Authentication:
             record.key_name = meter.key.name
         send = partial(_send_with_standing, meter, send)
         try:
-            if self._is_counted(path, scope["method"]):
+            if self._counts(scope):
                 await meter.take_request()
         except AppError as error:
             await self._refuse(error, scope, receive, send)
             return
         await self._app(scope, receive, send)
 
-    def _is_counted(self, path: str, method: str) -> bool:
-        """Whether it is one of the requests that a key has a number of: not a look at a job."""
-        return method == "POST" and self._services.gate.needed_scope(path) is KeyScope.GENERATE
+    def _counts(self, scope: Scope) -> bool:
+        """Whether it is one of the requests that a key has a number of: not a look at a job.
+
+        Nor one that comes again: a host whose replica died over it says `is_counted`.
+        """
+        if scope["method"] != "POST" or scope["state"].get("is_counted", False):
+            return False
+        return self._services.gate.needed_scope(path_of(scope)) is KeyScope.GENERATE
 
     async def _refuse(self, error: AppError, scope: Scope, receive: Receive, send: Send) -> None:
         self._services.metrics.rejected(describe(error).code)

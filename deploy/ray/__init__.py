@@ -7,6 +7,7 @@ of an answer is asked again elsewhere.
 
 * `application.py`: what Ray imports, with its `arguments.py`.
 * `call.py`: a request on its way from front to replica.
+* `delivery.py`: its response, as far as it is sent.
 * `scaling.py`: how many replicas there should be.
 * `fleet.py`: the front in a process of Ray's; all that it knows of Ray.
 * `fleet_metrics.py`: the metrics of all replicas as one page.

@@ -21,17 +21,24 @@ CONVERSATIONS = ("messages", "input", "inputs")
 PROMPTS = ("text", "prompt", "input", "inputs", "text_input")
 
 
-def affinity_key(headers: Headers, body: bytes, *, prefix_characters: int) -> bytes | None:
-    """The key of a request, or None if any replica serves it as well as any other."""
-    if (session := headers.get(SESSION_HEADER)) is not None:
-        return _digest("session", session)
+def fields_of(body: bytes) -> dict[str, object] | None:
+    """A body's JSON object, or None where it is none."""
     if not body.lstrip().startswith(b"{"):
         return None
     try:
-        fields = json.loads(body)
+        fields: dict[str, object] = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    beginning = _beginning(fields)
+    return fields
+
+
+def affinity_key(
+    headers: Headers, fields: dict[str, object] | None, *, prefix_characters: int
+) -> bytes | None:
+    """The key of a request, or None if any replica serves it as well as any other."""
+    if (session := headers.get(SESSION_HEADER)) is not None:
+        return _digest("session", session)
+    beginning = None if fields is None else _beginning(fields)
     return None if beginning is None else _digest("prefix", beginning[:prefix_characters])
 
 

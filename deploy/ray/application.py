@@ -10,7 +10,7 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouterConfig
 
-from app.settings import Settings, load_settings
+from app.settings import Settings, SettingsError, load_settings
 from deploy.ray.arguments import Arguments
 from deploy.ray.fleet import FrontDeployment
 from deploy.ray.front import FrontLimits
@@ -21,6 +21,7 @@ from deploy.ray.scaling import queue_depth_policy
 SPARE_REQUESTS = 64  # beyond what a replica computes and queues: those it refuses, and probes
 FRONT_REQUESTS = 10_000
 HEALTH_PERIOD_SECONDS = 5.0
+MISSED_CHECKS = 3  # in a row; then Ray replaces a replica
 ALLOWANCE_SECONDS = 10.0  # for what follows the last answer of a replica that ends
 
 
@@ -31,13 +32,15 @@ def build_application(arguments: Arguments) -> Application:
         SettingsError: a setting is wrong.
     """
     settings = load_settings(arguments.settings)
+    if settings.tls_cert is not None:
+        raise SettingsError("tls_cert has no effect here: Ray's proxies speak HTTP without TLS")
     replicas = serve.deployment(Replica).options(
         name="Replica",
         max_ongoing_requests=(settings.max_rows + settings.max_waiting_requests + SPARE_REQUESTS),
         max_queued_requests=-1,
         ray_actor_options={"num_cpus": arguments.num_cpus, "num_gpus": arguments.num_gpus},
         health_check_period_s=HEALTH_PERIOD_SECONDS,
-        health_check_timeout_s=settings.stall_seconds,
+        health_check_timeout_s=settings.stall_seconds / MISSED_CHECKS,
         graceful_shutdown_wait_loop_s=1.0,
         graceful_shutdown_timeout_s=settings.grace_seconds + ALLOWANCE_SECONDS,
         request_router_config=RequestRouterConfig(

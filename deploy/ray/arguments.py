@@ -5,16 +5,21 @@ one of them by name.
 """
 
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 Seconds = Annotated[float, Field(gt=0.0, le=86_400.0)]
+
+# What Ray's proxies decide: where they listen, and how.
+LISTENING = frozenset({"host", "port", "tls_cert", "tls_key", "tls_key_password", "tls_client_ca"})
+SECRET = frozenset({"api_keys", "admin_api_keys", "cache_redis_secret"})
 
 
 class Arguments(BaseModel):
     """Arguments of the application."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     settings: dict[str, JsonValue] = Field(
         default={},
@@ -61,12 +66,28 @@ class Arguments(BaseModel):
         "requests go elsewhere, cached prefix or not.",
     )
     max_attempts: Annotated[int, Field(ge=1, le=10)] = Field(
-        default=4,
-        description="How often a request is sent, if its replicas die before they answer.",
+        default=2,
+        description="How often a request is sent, if its replicas die before they answer: so many "
+        "replicas may a request take along that is itself what kills them.",
     )
     accept_seconds: Seconds = Field(
         default=30.0, description="How long a request waits for a replica before it gets a 503."
     )
+
+    @field_validator("settings")
+    @classmethod
+    def _check_settings(cls, settings: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        for name, value in settings.items():
+            if name in LISTENING:
+                raise ValueError(
+                    f"{name} has no effect here: Ray's proxies listen; see http_options"
+                )
+            if name in SECRET or _has_password(value):
+                raise ValueError(
+                    f"{name} is secret, and Ray shows arguments to all who reach its dashboard: "
+                    f"set BEAMLINE_{name.upper()} in the environment of the replicas"
+                )
+        return settings
 
     @model_validator(mode="after")
     def _check_replicas(self) -> Self:
@@ -76,3 +97,8 @@ class Arguments(BaseModel):
                 f"({self.min_replicas})"
             )
         return self
+
+
+def _has_password(value: JsonValue) -> bool:
+    """Whether it is a URL, of a Redis say, that lets its reader in."""
+    return isinstance(value, str) and "://" in value and urlsplit(value).password is not None

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from starlette.types import Scope
 
+from app.http.paths import path_of
+
 SENT = ("type", "method", "path", "query_string", "headers", "http_version", "scheme", "client")
 REPLICA_HEADER = "x-replica"  # of an answer: who gave it; of a request: who shall answer
 
@@ -16,6 +18,17 @@ class HttpCall:
     body: bytes
     affinity_key: bytes | None  # requests with the same share a prefix; None: any replica does
     replica: str | None = None  # the only one that may answer
+    avoided: frozenset[str] = frozenset()  # replicas that have declined it
+    must_answer: bool = False  # all have: whoever gets it now says in its own words what is wrong
+    is_repeated: bool = False  # a replica died over it, and has counted it already
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declined:
+    """What a replica says instead of an answer while it takes no requests, but others may."""
+
+    replica: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,9 +44,7 @@ class WholeAnswer:
 def sendable(scope: Scope) -> dict[str, object]:
     """What of an ASGI scope the replica needs. Paths are those below where Ray mounted us."""
     kept: dict[str, object] = {name: scope[name] for name in SENT if name in scope}
-    path = str(scope["path"])
-    root = str(scope.get("root_path", ""))
-    kept["path"] = path[len(root) :] if root and path.startswith(root + "/") else path
+    kept["path"] = path_of(scope) or "/"
     kept["raw_path"] = str(kept["path"]).encode()
     kept["headers"] = [(bytes(name), bytes(value)) for name, value in scope["headers"]]
     return kept

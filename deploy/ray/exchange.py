@@ -13,6 +13,8 @@ from starlette.types import ASGIApp, Message
 
 from deploy.ray.call import HttpCall
 
+PATIENCE_SECONDS = 1.0  # for an application that is told that nobody listens any more
+
 logger = logging.getLogger(__name__)
 
 
@@ -41,16 +43,22 @@ class Exchange:
                 return
 
     async def close(self) -> None:
-        """Nobody listens any more: tell the application so, and see it end."""
-        if self._task.done():
-            return
+        """Nobody listens any more: tell the application so, and see it end.
+
+        It is told by a disconnect first, as any server would, so that it counts and logs the
+        request as one whose client has gone; what does not listen is cancelled.
+        """
         self._is_cut.set()
-        self._task.cancel()
+        try:
+            await asyncio.wait({self._task}, timeout=PATIENCE_SECONDS)
+        finally:
+            self._task.cancel()
         with suppress(asyncio.CancelledError):
             await self._task
 
     async def _run(self) -> None:
-        scope = {**self._call.scope, "root_path": "", "state": {}, "asgi": {"version": "3.0"}}
+        state = {"is_counted": self._call.is_repeated}
+        scope = {**self._call.scope, "root_path": "", "state": state, "asgi": {"version": "3.0"}}
         try:
             await self._app(scope, self._receive, self._send)
         except Exception:  # the application has answered it with a 500 already

@@ -16,8 +16,8 @@ from ray.serve.exceptions import (
 from ray.serve.handle import DeploymentHandle
 from starlette.types import Message
 
-from deploy.ray.call import HttpCall, WholeAnswer
-from deploy.ray.front import Front, FrontLimits, NoReplica, ReplicaGone
+from deploy.ray.call import Declined, HttpCall, WholeAnswer
+from deploy.ray.front import Front, FrontLimits, NoReplica, ReplicaDeclined, ReplicaGone
 
 GONE = (RayActorError, ReplicaUnavailableError)
 ABSENT = (BackPressureError, DeploymentUnavailableError)
@@ -34,8 +34,10 @@ class RayFleet:
         """Have one replica answer; ended early, it tells the replica to stop."""
         answer = self._streamed.remote(call)
         try:
-            async for messages in answer:
-                yield messages
+            async for said in answer:
+                if isinstance(said, Declined):
+                    raise ReplicaDeclined(said)
+                yield said
         except GONE as error:
             raise ReplicaGone(type(error).__name__) from error
         except RequestCancelledError as error:  # not by us: the replica was made to stop

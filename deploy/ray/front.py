@@ -7,40 +7,43 @@ of the first try. What fails after that is told in the stream, as the service it
 """
 
 import asyncio
-import json
 import logging
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from typing import Protocol, cast
 
 from fastapi import Request
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from app.error_replies import describe
+from app.bodies.by_inputs import has_inputs
 from app.errors import AppError, ClientDisconnected, ServiceUnavailable
 from app.http.disconnect import run_until_disconnect
-from app.http.error_handlers import Dialect, answer_error
-from app.http.paths import path_of
-from app.openai.errors import DIALECT as OPENAI_DIALECT
-from app.openai.errors import RESPONSE_DIALECT
-from app.tgi.errors import DIALECT as TGI_DIALECT
-from deploy.ray.affinity import affinity_key
-from deploy.ray.call import REPLICA_HEADER, HttpCall, WholeAnswer, sendable
+from app.tgi.errors import speak_tgi
+from deploy.ray.affinity import affinity_key, fields_of
+from deploy.ray.call import REPLICA_HEADER, Declined, HttpCall, WholeAnswer, sendable
+from deploy.ray.delivery import Delivery
 from deploy.ray.fleet_metrics import CONTENT_TYPE, merge_metrics
 
-DIALECTS: Sequence[Dialect] = (RESPONSE_DIALECT, OPENAI_DIALECT, TGI_DIALECT)
-METRICS_PATH = "/metrics"
+METRICS = ("GET", "/metrics")
 METRICS_SECONDS = 8.0  # Prometheus gives up after 10
-REQUEST_ID_HEADER = "x-request-id"  # which Ray gives to requests and sets on responses itself
+SHARED_PATHS = frozenset({"/generate"})  # where a body with `inputs` is TGI's
 
 logger = logging.getLogger(__name__)
 
 
 class ReplicaGone(Exception):
     """The replica died, or cannot be reached, with the request not answered."""
+
+
+class ReplicaDeclined(Exception):
+    """The replica takes no requests now, and others may."""
+
+    def __init__(self, declined: Declined) -> None:
+        super().__init__(declined.reason)
+        self.replica = declined.replica
 
 
 class NoReplica(Exception):
@@ -55,6 +58,7 @@ class Fleet(Protocol):
 
         Raises:
             ReplicaGone: it died or was lost.
+            ReplicaDeclined: it takes no requests now.
             NoReplica: there is none.
         """
         ...
@@ -91,10 +95,10 @@ class Front:
             await send({"type": "websocket.close", "code": 1008})
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        delivery = _Delivery(scope, send)
+        delivery = Delivery(scope, send)
         try:
             call = await self._read(scope, receive)
-            if call.scope["path"] == METRICS_PATH and call.replica is None:
+            if (scope["method"], call.scope["path"]) == METRICS and call.replica is None:
                 await self._send_metrics(call, delivery)
             else:
                 await run_until_disconnect(receive, self._answer(call, delivery))
@@ -104,27 +108,36 @@ class Front:
             await delivery.fail(error)
 
     async def _read(self, scope: Scope, receive: Receive) -> HttpCall:
-        headers = Headers(scope=scope)
+        headers, sent = Headers(scope=scope), sendable(scope)
         body = await _read_body(receive, self._limits.max_body_bytes)
-        key = affinity_key(headers, body, prefix_characters=self._limits.prefix_characters)
+        fields = fields_of(body)
+        if has_inputs(fields) and sent["path"] in SHARED_PATHS:
+            speak_tgi(Request(scope))
+        key = affinity_key(headers, fields, prefix_characters=self._limits.prefix_characters)
         replica = headers.get(REPLICA_HEADER)
-        return HttpCall(scope=sendable(scope), body=body, affinity_key=key, replica=replica)
+        return HttpCall(scope=sent, body=body, affinity_key=key, replica=replica)
 
-    async def _answer(self, call: HttpCall, delivery: "_Delivery") -> None:
-        for attempt in range(1, self._limits.max_attempts + 1):
+    async def _answer(self, call: HttpCall, delivery: Delivery) -> None:
+        num_deaths = 0
+        while num_deaths < self._limits.max_attempts:
             try:
                 await self._ask_once(call, delivery)
             except ReplicaGone as error:
-                logger.warning("a replica was lost in attempt %d: %s", attempt, error)
-                if delivery.has_begun:
+                num_deaths += 1
+                logger.warning("a replica was lost in attempt %d: %s", num_deaths, error)
+                if delivery.has_spoken:
                     break
+                call = replace(call, is_repeated=True)
+            except ReplicaDeclined as error:
+                logger.info("a replica declines: %s", error)
+                call = _elsewhere(call, error.replica)
             except (NoReplica, TimeoutError) as error:
                 raise ServiceUnavailable("No replica takes requests now; try again.") from error
             else:
                 return
         raise ServiceUnavailable("The replica that was to answer has died; try again.")
 
-    async def _ask_once(self, call: HttpCall, delivery: "_Delivery") -> None:
+    async def _ask_once(self, call: HttpCall, delivery: Delivery) -> None:
         answer = self._fleet.ask(call)
         try:
             async with asyncio.timeout(self._limits.accept_seconds):
@@ -135,9 +148,10 @@ class Front:
         finally:
             await answer.aclose()  # type: ignore[attr-defined]  # it is a generator
 
-    async def _send_metrics(self, call: HttpCall, delivery: "_Delivery") -> None:
+    async def _send_metrics(self, call: HttpCall, delivery: Delivery) -> None:
         """Those of all replicas; each asks for itself whether the key may see them."""
-        answers = await self._fleet.ask_all(call, seconds=METRICS_SECONDS)
+        asked = replace(call, scope=_without_accept(call.scope), must_answer=True)
+        answers = await self._fleet.ask_all(asked, seconds=METRICS_SECONDS)
         if not answers:
             raise ServiceUnavailable("No replica answers now; try again.")
         refused = next((each for each in answers if each.status != 200), None)
@@ -155,52 +169,17 @@ class Front:
         await delivery.respond(Response(page, headers={"Content-Type": CONTENT_TYPE}))
 
 
-class _Delivery:
-    """The response to one request, as far as it is sent."""
-
-    def __init__(self, scope: Scope, send: Send) -> None:
-        self._scope = scope
-        self._send = send
-        self.has_begun = False
-        self._is_stream = False
-
-    async def send(self, message: Message) -> None:
-        """Hand on a message of the replica's."""
-        self.has_begun = True
-        if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            del headers[REQUEST_ID_HEADER]
-            self._is_stream = headers.get("content-type", "").startswith("text/event-stream")
-        await self._send(message)
-
-    async def respond(self, response: Response) -> None:
-        """Send a response of our own."""
-        self.has_begun = True
-        await response(self._scope, _nothing, self._send)
-
-    async def fail(self, error: Exception) -> None:
-        """Tell of a failure in the shape of the path's API, with a status if there is time.
-
-        Raises:
-            Exception: the error itself, which cuts the connection: half an answer that is no
-                stream cannot be told from a whole one otherwise.
-        """
-        if not self.has_begun:
-            await self.respond(answer_error(error, Request(self._scope), DIALECTS))
-        elif self._is_stream:
-            frame = _error_frame(error, self._scope)
-            await self._send({"type": "http.response.body", "body": frame, "more_body": False})
-        else:
-            raise error
+def _elsewhere(call: HttpCall, replica: str) -> HttpCall:
+    """The same for others; if it comes back to one that has declined, there are none."""
+    if replica in call.avoided:
+        return replace(call, must_answer=True)
+    return replace(call, avoided=call.avoided | {replica})
 
 
-def _error_frame(error: Exception, scope: Scope) -> bytes:
-    request = Request(scope)
-    spoken = next((each for each in DIALECTS if each.covers(request, error)), None)
-    reply = describe(error)
-    is_ours = spoken is None and path_of(scope).startswith("/generate")
-    told = json.dumps((reply if spoken is None else spoken.translate(reply)).as_json())
-    return f"{'event: error' + chr(10) if is_ours else ''}data: {told}\n\n".encode()
+def _without_accept(scope: dict[str, object]) -> dict[str, object]:
+    """Pages are merged in the plain text format, whatever else the scraper could read."""
+    headers = cast("list[tuple[bytes, bytes]]", scope["headers"])
+    return {**scope, "headers": [header for header in headers if header[0] != b"accept"]}
 
 
 async def _read_body(receive: Receive, max_bytes: int) -> bytes:
@@ -222,7 +201,3 @@ async def _live(receive: Receive, send: Send) -> None:
         await send({"type": f"{stage}.complete"})
         if stage == "lifespan.shutdown":
             return
-
-
-async def _nothing() -> Message:
-    return {"type": "http.disconnect"}

@@ -1,4 +1,4 @@
-"""A Ray cluster of this machine alone that serves the application until SIGTERM.
+"""A Ray cluster of this machine alone that serves the application until SIGTERM, and drains it.
 
     python -m deploy.ray.local '{"min_replicas": 2, "max_replicas": 2}' 8000
 
@@ -24,13 +24,19 @@ def main(arguments: str, port: str) -> None:
     """Serve until SIGTERM."""
     parsed = Arguments.model_validate(json.loads(arguments))
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    ray.init(num_cpus=NUM_CPUS, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES)
+    ray.init(
+        address="local",  # not one that happens to run here
+        num_cpus=NUM_CPUS,
+        include_dashboard=False,
+        object_store_memory=OBJECT_STORE_BYTES,
+    )
     try:
         serve.start(http_options={"host": "127.0.0.1", "port": int(port)})
         serve.run(build_application(parsed), name="beamline", route_prefix="/")
         sys.stdout.write(f"ready: http://127.0.0.1:{port} serves\n")
         sys.stdout.flush()
         signal.sigwait({signal.SIGTERM})
+        serve.delete("beamline")  # returns when what was accepted is answered
     finally:
         serve.shutdown()
         ray.shutdown()

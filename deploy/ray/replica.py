@@ -18,11 +18,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.http.error_handlers import answer_error
 from app.main import DIALECTS, create_app
 from app.process.logs import configure_logging
-from app.routes.health import liveness_problem
+from app.routes.health import liveness_problem, readiness_problem
 from app.settings import load_settings
 from app.state import Services, ServiceStatus
 from deploy.ray.arguments import Arguments
-from deploy.ray.call import REPLICA_HEADER, HttpCall, WholeAnswer
+from deploy.ray.call import REPLICA_HEADER, Declined, HttpCall, WholeAnswer
 from deploy.ray.exchange import Exchange
 from deploy.ray.scaling import WAITING_REQUESTS
 
@@ -50,8 +50,14 @@ class Replica:
             await asyncio.sleep(POLL_SECONDS)
         self.check_health()
 
-    async def answer(self, call: HttpCall) -> AsyncIterator[list[Message]]:
-        """The ASGI messages of the response; first an empty list, when the request has arrived."""
+    async def answer(self, call: HttpCall) -> AsyncIterator[list[Message] | Declined]:
+        """The ASGI messages of the response; first an empty list, when the request is taken.
+
+        While no request can be served, it is declined, so that another replica may serve it.
+        """
+        if (declined := self._declines(call)) is not None:
+            yield declined
+            return
         exchange = Exchange(self._app_for(call), call)
         try:
             yield []
@@ -62,7 +68,8 @@ class Replica:
 
     async def answer_whole(self, call: HttpCall) -> WholeAnswer:
         """The whole response at once, for calls that go to every replica."""
-        messages = [each async for batch in self.answer(call) for each in batch]
+        batches = [said async for said in self.answer(call) if not isinstance(said, Declined)]
+        messages = [message for batch in batches for message in batch]
         start = messages[0]
         return WholeAnswer(
             replica=self._id,
@@ -84,6 +91,12 @@ class Replica:
     async def __del__(self) -> None:
         """Take the service apart; Ray has waited for what ran."""
         await self._running.aclose()
+
+    def _declines(self, call: HttpCall) -> Declined | None:
+        if call.must_answer or call.replica is not None:
+            return None
+        problem = readiness_problem(self._services)
+        return None if problem is None else Declined(replica=self._id, reason=problem)
 
     def _app_for(self, call: HttpCall) -> ASGIApp:
         return self._app if call.replica in (None, self._id) else _refuse_stranger

@@ -3,11 +3,14 @@
 Ray Serve makes one of it in each front (`RequestRouterConfig`). The ring of Ray's own router for
 sessions says which replica a key belongs to and who comes after it; so a replica that comes or
 goes moves only its share of the keys. What this adds is the key, made from the prompt
-(`affinity.py`), and the look at the load.
+(`affinity.py`), and the look at the load: what this front has sent and is not answered yet. Ray's
+own counts, which it asks replicas for, may be ten seconds old where there are several fronts.
 """
 
+from collections import Counter
+
 from ray.serve.experimental.consistent_hash_router import ConsistentHashRouter
-from ray.serve.request_router import PendingRequest, RunningReplica
+from ray.serve.request_router import PendingRequest, ReplicaID, RunningReplica
 
 from deploy.ray.call import HttpCall
 
@@ -23,6 +26,7 @@ class AffinityRouter(ConsistentHashRouter):
         if not isinstance(lead, int) or lead < 0:
             raise ValueError(f"max_lead must be a whole number, 0 or more; it is {lead!r}")
         self._max_lead = lead
+        self._at_work: Counter[ReplicaID] = Counter()  # requests that this front has sent
         super().initialize_state(**kwargs)
 
     def _routing_key(self, pending_request: PendingRequest | None) -> str | None:
@@ -44,18 +48,35 @@ class AffinityRouter(ConsistentHashRouter):
             ]
             return [named or candidate_replicas]  # who is not the one that is named says so
         ranks = await super().choose_replicas(candidate_replicas, pending_request)
-        lengths = {each.replica_id: self._load(each) for each in candidate_replicas}
+        willing = _willing(candidate_replicas, call)
+        lengths = {each.replica_id: self._at_work[each.replica_id] for each in willing}
         limit = min(lengths.values(), default=0) + self._max_lead
-        near = [
-            rank for rank in ranks if any(lengths.get(each.replica_id, 0) <= limit for each in rank)
-        ]
-        return [*near, candidate_replicas]
+        near = [rank for rank in ranks if _is_near(rank, lengths, limit)]
+        return [*near, willing]
 
-    def _load(self, replica: RunningReplica) -> int:
-        """Requests that it has, as far as this router knows."""
-        return self.replica_queue_len_cache.get(replica.replica_id) or 0
+    def on_send_request(self, replica_id: ReplicaID) -> None:
+        """Ray sends a request there."""
+        super().on_send_request(replica_id)
+        self._at_work[replica_id] += 1
+
+    def on_request_completed(self, replica_id: ReplicaID, internal_request_id: str) -> None:
+        """It is over, however it went. Ray also tells of some that it could not send."""
+        super().on_request_completed(replica_id, internal_request_id)
+        self._at_work[replica_id] -= 1
+        if self._at_work[replica_id] <= 0:
+            del self._at_work[replica_id]
 
 
 def _call_of(pending_request: PendingRequest | None) -> HttpCall | None:
     arguments = () if pending_request is None else pending_request.args
     return next((each for each in arguments if isinstance(each, HttpCall)), None)
+
+
+def _willing(candidates: list[RunningReplica], call: HttpCall | None) -> list[RunningReplica]:
+    """Those that have not declined the call; all, if all have."""
+    avoided: frozenset[str] = frozenset() if call is None else call.avoided
+    return [each for each in candidates if each.replica_id.unique_id not in avoided] or candidates
+
+
+def _is_near(rank: list[RunningReplica], lengths: dict[ReplicaID, int], limit: int) -> bool:
+    return all(lengths.get(each.replica_id, limit + 1) <= limit for each in rank)

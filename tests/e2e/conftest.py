@@ -67,6 +67,8 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 class ServerProcess:
     """A child process that serves, its URL, and its log lines as they come."""
 
+    start_seconds = START_SECONDS
+
     def __init__(self, command: list[str], environment: dict[str, str]) -> None:
         self.lines: list[str] = []
         self._grown = threading.Condition()
@@ -101,7 +103,7 @@ class ServerProcess:
             return next((match for match in matches if match), None)
 
         with self._grown:
-            self._grown.wait_for(lambda: found() or not self._reader.is_alive(), START_SECONDS)
+            self._grown.wait_for(lambda: found() or not self._reader.is_alive(), self.start_seconds)
             match = found()
         assert match, f"{pattern!r} did not appear in:\n{self.output}"
         return match
@@ -116,7 +118,7 @@ class ServerProcess:
 
     def wait(self) -> int:
         """Its exit code, once it has ended and all its output is read."""
-        code = self.process.wait(START_SECONDS)
+        code = self.process.wait(self.start_seconds)
         self._reader.join()
         return code
 

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import httpx
 import pytest
 
 from app.access.key_file import KeyEntry, KeyFile, write_key_file
@@ -199,6 +200,20 @@ async def test_request_that_the_queue_refuses_costs_no_tokens(service):
 async def test_defaults_hold_keys_without_limits_of_their_own(service):
     assert (await ask(service, "short")).headers["x-ratelimit-limit-requests"] == "50"
     assert "x-ratelimit-limit-requests" not in (await ask(service, "free")).headers
+
+
+async def test_a_request_that_its_host_brings_again_is_counted_once(service):
+    async def brought_again(scope, receive, send):
+        await service.app({**scope, "state": {"is_counted": True}}, receive, send)
+
+    headers = {"Authorization": f"Bearer {secret_of('few')}"}
+    body = {"text": TEXT, "strategy": "greedy", "max_new_tokens": 4}
+    transport = httpx.ASGITransport(brought_again)
+    async with httpx.AsyncClient(transport=transport, base_url="http://service") as host:
+        again = [await host.post("/generate", json=body, headers=headers) for _ in range(4)]
+    assert [each.status_code for each in again] == [200] * 4
+    first = [(await ask(service, "few")).status_code for _ in range(4)]
+    assert first == [200, 200, 200, 429]
 
 
 async def test_looking_at_a_job_is_not_a_request(service):

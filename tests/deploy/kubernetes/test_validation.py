@@ -19,7 +19,8 @@ from tests.deploy.kubernetes.rendering import (
 )
 from tests.deploy.kubernetes.schemas import CRDS, VERSIONS, custom_validator, problems
 
-OTHERS = ("deploy/ray/rayservice.yaml",)  # manifests that kustomize does not render
+# Manifests that kustomize does not render.
+OTHERS = ("deploy/ray/rayservice.yaml", "deploy/ray/networkpolicy.yaml")
 
 
 @pytest.fixture(scope="module")

@@ -1,36 +1,46 @@
-"""A real Ray cluster on this machine that serves a tiny model with two replicas."""
+"""Real Ray clusters on this machine that serve a tiny model; each module of tests has its own."""
 
 import json
+import shutil
 import socket
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
-from tests.e2e.conftest import ServerProcess, build_tokenizer, save_tiny_model, server_environment
-
-CHAT_TEMPLATE = (
-    "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}"
-    "{% if add_generation_prompt %}<assistant>{% endif %}"
+from tests.e2e.conftest import (
+    CHAT_TEMPLATE,
+    ServerProcess,
+    build_tokenizer,
+    save_tiny_model,
+    server_environment,
 )
+
 ROOT = Path(__file__).parents[3]
-REPLICA_TITLE = "ray::ServeReplica:beamline:Replica"
+REPLICA, FRONT = "Replica", "Front"
+PLUGIN = "beamline_test_faults"
+READY, TOO_SLOW = "ready:", "timed out during startup"  # what a cluster says of its start
+STARTS = 5
+FAULTS = ("Gated", "Fatal", "Stuck")
 
 
 class RayService(ServerProcess):
-    """The process that holds the cluster; closing its input ends all of it."""
+    """The process that holds a cluster; SIGTERM ends all of it."""
 
-    def __init__(self, arguments: dict[str, object], environment: dict[str, str]) -> None:
-        self.port = _free_port()
-        program = [sys.executable, "-m", "deploy.ray.local"]
-        command = [*program, json.dumps(arguments), str(self.port)]
-        super().__init__(command, environment)
+    start_seconds = 400.0  # half a dozen processes, and each imports much
 
-    def replica_processes(self) -> list[psutil.Process]:
-        """The processes of the replicas that are alive."""
+    def __init__(self, command: list[str], environment: dict[str, str]) -> None:
+        self.port = free_port()
+        super().__init__([*command, str(self.port)], environment)
+
+    def processes(self, deployment: str) -> list[psutil.Process]:
+        """Those of a deployment that are alive."""
+        title = f"ray::ServeReplica:beamline:{deployment}"
         family = psutil.Process(self.process.pid).children(recursive=True)
-        return [each for each in family if _title(each).startswith(REPLICA_TITLE)]
+        return [each for each in family if _title(each).startswith(title)]
 
     def close(self) -> None:
         family = []
@@ -43,6 +53,38 @@ class RayService(ServerProcess):
             each.kill()
 
 
+@dataclass(frozen=True)
+class Place:
+    """What clusters need on disk."""
+
+    folder: Path
+    model: Path
+    environment: dict[str, str]
+
+
+def start_cluster(place: Place, settings: dict[str, object], **arguments: object) -> RayService:
+    """A cluster by `deploy.ray.local`, ready.
+
+    Ray ends itself where its own processes take more than 15 seconds to start, as they do on a
+    machine that is full of other work; so it may try again.
+    """
+    own = {"model": str(place.model), "device": "cpu", "runtime": "torch"}
+    given = {"settings": own | settings, "num_cpus": 0.5} | arguments
+    command = [sys.executable, "-m", "deploy.ray.local", json.dumps(given)]
+    for _ in range(STARTS - 1):
+        service = RayService(command, place.environment)
+        if service.wait_for_line(rf"{READY}|{TOO_SLOW}")[0] == "ready:":
+            return service
+        service.close()
+    return RayService(command, place.environment)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 def _title(process: psutil.Process) -> str:
     try:
         return " ".join(process.cmdline())
@@ -50,34 +92,42 @@ def _title(process: psutil.Process) -> str:
         return ""
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def _install_faults(site: Path) -> None:
+    shutil.copy(Path(__file__).with_name("faults.py"), site / f"{PLUGIN}.py")
+    info = site / f"{PLUGIN}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {PLUGIN}\nVersion: 1.0\n")
+    lines = [f"{each.lower()} = {PLUGIN}:{each}" for each in FAULTS]
+    (info / "entry_points.txt").write_text("\n".join(["[beamline.strategies]", *lines, ""]))
 
 
 @pytest.fixture(scope="session")
-def ray_service(tmp_path_factory):
-    """Two replicas with little room, so that tests can fill it."""
+def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ray")
     tokenizer = build_tokenizer()
     tokenizer.add_special_tokens({"eos_token": "<|end|>"})
     tokenizer.chat_template = CHAT_TEMPLATE
     save_tiny_model(folder / "tiny-chat", tokenizer)
-    settings = {
-        "model": str(folder / "tiny-chat"),
-        "device": "cpu",
-        "runtime": "torch",
-        "max_rows": 8,
-        "max_waiting_requests": 24,
-    }
-    arguments = {"settings": settings, "min_replicas": 2, "max_replicas": 2, "num_cpus": 0.5}
+    site = folder / "site"
+    site.mkdir()
+    _install_faults(site)
     environment = server_environment(
         BEAMLINE_CACHE_FOLDER=str(folder / "cache"),
-        PYTHONPATH=str(ROOT),
+        PYTHONPATH=f"{ROOT}:{site}",
         RAY_USAGE_STATS_ENABLED="0",
+        RAY_raylet_start_wait_time_s="60",  # a loaded machine
         OMP_NUM_THREADS="1",
     )
-    service = RayService(arguments, environment)
-    yield service
-    service.close()
+    return Place(folder, folder / "tiny-chat", environment)
+
+
+@pytest.fixture(scope="module")
+def url(ray_service):
+    """Of the cluster that the module has started as `ray_service`."""
+    return ray_service.ready_url()
+
+
+@pytest.fixture
+def client(url):
+    with httpx.Client(base_url=url, timeout=300.0) as client:
+        yield client

@@ -3,14 +3,15 @@ import json
 import pytest
 from starlette.datastructures import Headers
 
-from deploy.ray.affinity import affinity_key
+from deploy.ray.affinity import affinity_key, fields_of
 
 SYSTEM = {"role": "system", "content": "You are a harbour master."}
 
 
 def key(body, headers=None, prefix_characters=512):
     encoded = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return affinity_key(Headers(headers or {}), encoded, prefix_characters=prefix_characters)
+    fields = fields_of(encoded)
+    return affinity_key(Headers(headers or {}), fields, prefix_characters=prefix_characters)
 
 
 def conversation(*contents):

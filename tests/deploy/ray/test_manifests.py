@@ -61,3 +61,22 @@ def test_workers_have_the_cores_that_a_replica_asks_for_and_there_are_enough():
 
 def test_kubernetes_sets_no_settings_by_accident():
     assert [pod["enableServiceLinks"] for pod in pods()] == [False, False]
+
+
+def test_rays_ports_ask_for_a_token_and_only_the_services_own_is_open():
+    assert manifest()["spec"]["rayClusterConfig"]["authOptions"] == {"mode": "token"}
+    policy = yaml.safe_load((FOLDER / "networkpolicy.yaml").read_text())["spec"]
+    among_themselves, others = policy["ingress"]
+    assert "ports" not in among_themselves
+    assert all("podSelector" in each for each in among_themselves["from"])
+    assert [each["port"] for each in others["ports"]] == [8000]
+
+
+def test_only_the_head_whose_autoscaler_needs_it_has_an_account():
+    assert manifest()["spec"]["rayClusterConfig"]["enableInTreeAutoscaling"] is True
+    assert [pod["automountServiceAccountToken"] for pod in pods()] == [True, False]
+
+
+def test_pods_run_as_the_images_user():
+    (user,) = re.findall(r"^USER (\d+):\d+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert {pod["securityContext"]["runAsUser"] for pod in pods()} == {int(user)}
