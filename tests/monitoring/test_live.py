@@ -6,7 +6,7 @@ import subprocess
 import httpx
 import pytest
 
-from monitoring.grafana.panels import RESTARTS, ROWS
+from monitoring.grafana.board import RESTARTS, ROWS
 from tests.monitoring.prometheus_server import wait_until
 
 pytestmark = pytest.mark.slow
