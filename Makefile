@@ -78,7 +78,7 @@ k8s-rules: $(DEVELOPMENT) ## Renew k8s' copy of the rules in monitoring/rules.
 k8s-tools: $(K8S_TOOLS) ## Unpack what k8s-check needs besides Python.
 
 monitor: $(DEVELOPMENT) ## Try the rules, alerts and dashboard on a real service and Prometheus.
-	$(BIN)/python -m pytest -q tests/monitoring
+	$(PYTEST) -q tests/monitoring
 
 clean: ## Remove caches and build products.
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

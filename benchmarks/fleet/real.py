@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle
@@ -47,6 +47,11 @@ class InTurn:
     def url(self) -> str:
         """Where the next request is posted."""
         return BeamlineTarget(next(self._order)).url
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """None of its own: these servers know no keys."""
+        return self._target.headers
 
     def body(self, request: PromptRequest) -> bytes:
         """The request as JSON, which asks for all its tokens whatever the model would end."""

@@ -38,7 +38,8 @@ async def ask(
     """
     record = Record(started_at=time.perf_counter() - began_at)
     try:
-        async with session.post(target.url, data=target.body(request)) as response:
+        body, headers = target.body(request), target.headers
+        async with session.post(target.url, data=body, headers=headers) as response:
             await _read(response, target, record, began_at)
     except UnexpectedAnswer as error:
         record.error = str(error)

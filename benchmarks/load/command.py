@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from app.settings import CLIENT_KEY_VARIABLE, client_key
 from benchmarks.load.target import BeamlineTarget, OpenAITarget, Target
 from benchmarks.load.workload import (
     InvalidLoad,
@@ -25,6 +26,7 @@ from benchmarks.load.workload import (
 FAILURE, USAGE = 1, 2
 WARM_UP_TOKENS = 8
 FILE_WIDTH = 160  # columns of a table that goes to a file
+UNWRITTEN = ("configuration", "api_key")  # of what a file of results tells of the load
 
 HELP = """
 Put a load on a server that streams text, and measure it.
@@ -52,6 +54,10 @@ def bench(  # noqa: PLR0913  each is an option
     *,
     api: Annotated[Api, typer.Option(help="What it speaks.")] = Api.BEAMLINE,
     model: Annotated[str | None, typer.Option(help="Model name, for OpenAI's API.")] = None,
+    api_key: Annotated[
+        str | None,
+        typer.Option(help=f"The server's key; better {CLIENT_KEY_VARIABLE} in the environment."),
+    ] = None,
     body: Annotated[str, typer.Option(help="More fields of each request, as JSON.")] = "{}",
     concurrency: Annotated[
         str | None, typer.Option(help="Clients that each wait for their answer: 8, or 1,8,32.")
@@ -85,13 +91,13 @@ def bench(  # noqa: PLR0913  each is an option
     ] = None,
 ) -> None:
     """Put a load on a server."""
-    configuration = {name: value for name, value in locals().items() if name != "configuration"}
+    configuration = {name: value for name, value in locals().items() if name not in UNWRITTEN}
     console = Console(stderr=True)
     try:
         plans = _plans(concurrency, rate)
         _check_files(json_file, plot_file, records=records)
         made = _requests(configuration, len(plans))
-        target = _target(api, url, model, body)
+        target = _target(api, url, model, body, api_key or client_key())
     except InvalidLoad as error:
         raise _failure(console, str(error), USAGE) from None
     try:
@@ -207,7 +213,7 @@ def _requests(options: dict[str, Any], num_loads: int) -> list[list[PromptReques
     return [warm, *(asked[at * count : (at + 1) * count] for at in range(num_loads))]
 
 
-def _target(api: Api, url: str, model: str | None, body: str) -> Target:
+def _target(api: Api, url: str, model: str | None, body: str, api_key: str | None) -> Target:
     if not url.startswith(("http://", "https://")):
         raise InvalidLoad(f"URL {url!r}: give one that begins with http:// or https://.")
     try:
@@ -219,8 +225,9 @@ def _target(api: Api, url: str, model: str | None, body: str) -> Target:
     if api is Api.BEAMLINE:
         if model is not None:
             raise InvalidLoad("--model is for OpenAI's API: our server has one model.")
-        return BeamlineTarget(url, fields)
-    return OpenAITarget(url, model or "default", fields, is_chat=api is Api.OPENAI_CHAT)
+        return BeamlineTarget(url, fields, api_key)
+    is_chat = api is Api.OPENAI_CHAT
+    return OpenAITarget(url, model or "default", fields, is_chat=is_chat, api_key=api_key)
 
 
 def _check_files(json_file: Path | None, plot_file: Path | None, *, records: bool) -> None:

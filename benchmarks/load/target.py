@@ -34,6 +34,10 @@ class Target(Protocol):
     def url(self) -> str:
         """Where requests are posted."""
 
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What they carry besides what all loads send: a key, if there is one."""
+
     def body(self, request: PromptRequest) -> bytes:
         """The request as JSON."""
 
@@ -51,11 +55,17 @@ class BeamlineTarget:
 
     base_url: str
     parameters: Mapping[str, Any] = field(default_factory=dict)  # e.g. strategy, temperature
+    api_key: str | None = field(default=None, repr=False)
 
     @property
     def url(self) -> str:
         """Where requests are posted."""
         return f"{self.base_url.rstrip('/')}/generate/stream"
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The key, if there is one."""
+        return _bearer(self.api_key)
 
     def body(self, request: PromptRequest) -> bytes:
         """The request as JSON; the response cache is left out unless it is asked for."""
@@ -85,12 +95,18 @@ class OpenAITarget:
     model: str = "default"
     extra_body: Mapping[str, Any] = field(default_factory=dict)
     is_chat: bool = False
+    api_key: str | None = field(default=None, repr=False)
 
     @property
     def url(self) -> str:
         """Where requests are posted."""
         path = "chat/completions" if self.is_chat else "completions"
         return f"{self.base_url.rstrip('/')}/v1/{path}"
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The key, if there is one."""
+        return _bearer(self.api_key)
 
     def body(self, request: PromptRequest) -> bytes:
         """The request as JSON."""
@@ -123,6 +139,10 @@ class OpenAITarget:
             num_prompt_tokens=usage.get("prompt_tokens"),
             num_new_tokens=usage.get("completion_tokens"),
         )
+
+
+def _bearer(api_key: str | None) -> Mapping[str, str]:
+    return {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
 
 
 def _object(data: str) -> dict[str, Any]:

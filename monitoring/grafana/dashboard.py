@@ -38,7 +38,8 @@ from grafana_foundation_sdk.models.dashboard import (
     VariableRefresh,
 )
 
-from monitoring.grafana.panels import RESTARTS, ROWS, Panel
+from monitoring.grafana.board import RESTARTS, ROWS
+from monitoring.grafana.panel import Panel
 
 FILE = Path(__file__).parent / "dashboards" / "beamline.json"
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")

@@ -2,6 +2,8 @@
 
 CHOSEN = 'job="$job",instance=~"$instance"'
 WINDOW = "$__rate_interval"
+QUIET = 'endpoint!~"/health|/livez|/readyz|/startupz|/metrics"'  # not what watchers ask
+FIRST_TOKEN, BETWEEN = "time_to_first_token_seconds", "inter_token_latency_seconds"
 
 
 def series(name: str, where: str = "") -> str:

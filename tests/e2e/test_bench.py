@@ -17,12 +17,13 @@ def test_loads_are_measured_and_written_down(shared_url, tmp_path):
     answer = bench(
         *(shared_url, "--concurrency", "1,4", "--requests", 6, "--new-tokens", "3-5"),
         *("--prompt-tokens", 8, "--body", '{"strategy": "greedy"}'),
-        *("--json", results, "--records", "--plot", picture),
+        *("--json", results, "--records", "--plot", picture, "--api-key", "sk-a-secret"),
     )
     assert answer.exit_code == 0, answer.output
     assert "4 clients" in answer.output
     loads = json.loads(results.read_text())["loads"]
     assert list(loads) == ["1 client", "4 clients"]
+    assert "sk-a-secret" not in results.read_text()
     for load in loads.values():
         assert (load["answers"], load["errors"]) == (6, {})
         assert all(3 <= record["num_new_tokens"] <= 5 for record in load["records"])

@@ -1,15 +1,18 @@
 """A real Prometheus on the shipped configuration, and what a test asks of it over HTTP.
 
-Only addresses and times are others: it scrapes one server, every second. Needs Debian's package
-`prometheus`.
+Only addresses and times are others: it scrapes one server, every second. What a test shortens is
+of the rules' windows and patience, never an expression. Needs Debian's package `prometheus`.
 """
 
+import json
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import isfinite
 from pathlib import Path
 
@@ -17,15 +20,30 @@ import httpx
 import yaml
 
 ROOT = Path(__file__).parents[2]
+RULES = ROOT / "monitoring" / "rules"
 BINARY = shutil.which("prometheus")
 PATIENCE_SECONDS = 90.0  # generous: a loaded machine scrapes late
 PENDING = "2s"  # instead of an alert's minutes
+# Windows of rules, for tests that wait for alerts. Their order stays, and with it what is measured
+# against what; a window that is not here is an error.
+SHORTENED = {
+    "[2m]": "[8s]",
+    "[5m]": "[12s]",
+    "[30m]": "[40s]",
+    "[1h]": "[50s]",
+    "[6h]": "[60s]",
+    "offset 1h": "offset 20s",
+}
+AS_SHIPPED: Mapping[str, str] = {}
 REPLACED = {  # in prometheus.yml, by what
     "scrape_interval: 15s": "scrape_interval: 1s",
     "scrape_timeout: 10s": "scrape_timeout: 1s",
     "evaluation_interval: 15s": "evaluation_interval: 1s",
 }
 
+DURATION = re.compile(r"\[\w+\]|offset \w+")
+
+Targets = Mapping[str, dict[str, str]]  # addresses, with the labels that discovery gives them
 Sample = tuple[dict[str, str], float]  # labels and value
 
 
@@ -44,13 +62,17 @@ def wait_until(true: Callable[[], object], what: str) -> None:
 
 
 class PrometheusServer:
-    """One that scrapes the service at `target`, and keeps all it needs in `folder`."""
+    """One that scrapes services and keeps all it needs in `folder`."""
 
-    def __init__(self, folder: Path, target: str) -> None:
+    def __init__(
+        self, folder: Path, targets: Targets, *, durations: Mapping[str, str] = AS_SHIPPED
+    ) -> None:
         self._folder = folder
         self._port = free_port()
-        self._write_configuration(target)
-        self._client = httpx.Client(base_url=f"http://127.0.0.1:{self._port}", timeout=30.0)
+        self.url = f"http://127.0.0.1:{self._port}"
+        self._write_rules(durations)
+        self._write_configuration(targets)
+        self._client = httpx.Client(base_url=self.url, timeout=30.0)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -75,6 +97,11 @@ class PrometheusServer:
             self._process.terminate()
             self._process.wait()
 
+    def scrape(self, targets: Targets) -> None:
+        """Scrape these from now on."""
+        self._write_configuration(targets)
+        self._process.send_signal(signal.SIGHUP)
+
     def query(self, query: str) -> list[Sample]:
         """Its answer now, without what is no number; fails on an invalid query."""
         answer = self._get("query", query=query)
@@ -87,6 +114,16 @@ class PrometheusServer:
         samples = self.query(query)
         assert len(samples) <= 1, samples
         return samples[0][1] if samples else None
+
+    def now(self) -> float:
+        """The time on its clock, for queries with `@`."""
+        return self._get("query", query="time()")["result"][0]
+
+    def growth(self, series: str, *, since: float, until: float) -> float:
+        """By how much the sum of the series grew between two times on its clock."""
+        ends = (self.value(f"sum({series} @ {moment})") or 0.0 for moment in (since, until))
+        began, ended = ends
+        return ended - began
 
     def label_values(self, label: str, of: str) -> list[str]:
         """As Grafana's `label_values(of, label)`."""
@@ -121,12 +158,11 @@ class PrometheusServer:
         except httpx.TransportError:
             return False
 
-    def _write_configuration(self, target: str) -> None:
-        rules = self._folder / "rules"
-        rules.mkdir()
+    def _write_configuration(self, targets: Targets) -> None:
+        entries = [{"targets": [address], "labels": of} for address, of in targets.items()]
         replaced = REPLACED | {
-            "/etc/prometheus/rules/": f"{rules}/",
-            "api:8000": target,
+            "/etc/prometheus/rules/": f"{self._folder / 'rules'}/",
+            '- targets: ["api:8000"]': "\n      ".join(f"- {json.dumps(each)}" for each in entries),
             "localhost:9090": f"127.0.0.1:{self._port}",
         }
         text = (ROOT / "prometheus.yml").read_text()
@@ -134,9 +170,14 @@ class PrometheusServer:
             assert text.count(old) == 1, f"{old!r} is not in prometheus.yml, or twice"
             text = text.replace(old, new)
         (self._folder / "prometheus.yml").write_text(text)
-        for file in (ROOT / "monitoring" / "rules").glob("*.yml"):
+
+    def _write_rules(self, durations: Mapping[str, str]) -> None:
+        (self._folder / "rules").mkdir()
+        for file in RULES.glob("*.yml"):
             content = yaml.safe_load(file.read_text())
             for rule in (rule for group in content["groups"] for rule in group["rules"]):
                 if "for" in rule:
                     rule["for"] = PENDING
-            (rules / file.name).write_text(yaml.safe_dump(content))
+                if durations:
+                    rule["expr"] = DURATION.sub(lambda found: durations[found[0]], rule["expr"])
+            (self._folder / "rules" / file.name).write_text(yaml.safe_dump(content))

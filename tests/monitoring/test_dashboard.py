@@ -1,7 +1,7 @@
 """The dashboard that is kept is the one that its panels make."""
 
+from monitoring.grafana.board import ROWS
 from monitoring.grafana.dashboard import FILE, render
-from monitoring.grafana.panels import ROWS
 
 
 def test_the_kept_dashboard_is_not_old():

@@ -43,6 +43,18 @@ def test_configuration_is_valid():
 
 
 @needs_promtool
+def test_configuration_that_the_page_shows_is_valid(tmp_path):
+    page = (ROOT / "docs" / "monitoring.md").read_text()
+    (shown,) = re.findall(r"```yaml\n# in prometheus.yml\n(.*?)```", page, flags=re.DOTALL)
+    (tmp_path / "prometheus.yml").write_text(shown)
+    assert "SUCCESS" in promtool("check", "config", "--syntax-only", tmp_path / "prometheus.yml")
+    (job,) = yaml.safe_load(shown)["scrape_configs"]
+    assert {f'job="{job["job_name"]}"'} == set(
+        re.findall(r'\bjob=~?"[^"]*"', (RULES / "alerts.yml").read_text())
+    )
+
+
+@needs_promtool
 @pytest.mark.parametrize("file", TESTS, ids=lambda file: file.stem)
 def test_rules_do_what_their_tests_say(file):
     assert "SUCCESS" in promtool("test", "rules", file)

@@ -37,9 +37,11 @@ class Streaming:
     def __init__(self):
         self.pieces, self.status, self.is_dropped = [], 200, False
         self.bodies, self.running, self.most_running = [], 0, 0
+        self.keys = []
 
     async def answer(self, request):
         self.bodies.append(await request.json())
+        self.keys.append(request.headers.get("Authorization"))
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         response = web.StreamResponse(status=self.status)
@@ -81,6 +83,16 @@ async def test_an_openai_stream_is_read_to_its_end(streaming, url):
     [body] = streaming.bodies
     assert body["prompt"] == "Hello"
     assert (body["max_tokens"], body["temperature"], body["stream"]) == (3, 0, True)
+
+
+@pytest.mark.parametrize("kind", [BeamlineTarget, OpenAITarget])
+async def test_a_key_goes_with_each_request_and_into_no_message(streaming, url, kind):
+    streaming.pieces = [GOOD]
+    target = kind(url, api_key="sk-a-secret")
+    await ask_once(target)
+    await ask_once(kind(url))
+    assert streaming.keys == ["Bearer sk-a-secret", None]
+    assert "sk-a-secret" not in repr(target)
 
 
 async def test_bytes_may_be_cut_anywhere(streaming, url):
