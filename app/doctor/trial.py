@@ -1,6 +1,8 @@
 """Loads the model exactly as a start of the service would, or only checks it."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from app.loading import load_model
@@ -11,6 +13,8 @@ from app.state import ServedModel
 from engine.errors import EngineError
 from optimize.check import check_model
 from optimize.errors import ModelError
+
+LOADERS = ("app.loading", "app.runtimes")  # the loggers that tell what was chosen, and why
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,17 +43,13 @@ def check_only(settings: Settings) -> Trial:
 def try_to_load(settings: Settings, progress: ProgressCallback) -> Trial:
     """Load the model, and let it go again. Takes seconds; with a new model, a minute."""
     listener = _Listener()
-    logger = logging.getLogger("app.loading")
-    level = logger.level
-    logger.addHandler(listener)
-    logger.setLevel(logging.INFO)
-    try:
-        loaded = load_model(settings, progress)
-    except (ModelError, EngineError, OSError) as error:
-        return Trial(problem=str(error), remarks=tuple(listener.remarks))
-    finally:
-        logger.removeHandler(listener)
-        logger.setLevel(level)
+    with ExitStack() as heard:
+        for name in LOADERS:
+            heard.enter_context(listener.heard_by(logging.getLogger(name)))
+        try:
+            loaded = load_model(settings, progress)
+        except (ModelError, EngineError, OSError) as error:
+            return Trial(problem=str(error), remarks=tuple(listener.remarks))
     limits = loaded.engine.limits
     loaded.close()
     return Trial(
@@ -63,11 +63,23 @@ def try_to_load(settings: Settings, progress: ProgressCallback) -> Trial:
 
 
 class _Listener(logging.Handler):
-    """Keeps what the loader logs."""
+    """Keeps what the loaders log."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
         self.remarks: list[str] = []
+
+    @contextmanager
+    def heard_by(self, logger: logging.Logger) -> Iterator[None]:
+        """Listen to a logger, and to those below it, meanwhile."""
+        level = logger.level
+        logger.addHandler(self)
+        logger.setLevel(logging.INFO)
+        try:
+            yield
+        finally:
+            logger.removeHandler(self)
+            logger.setLevel(level)
 
     def emit(self, record: logging.LogRecord) -> None:
         self.remarks.append(record.getMessage())

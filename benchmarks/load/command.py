@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from app.settings import CLIENT_KEY_VARIABLE, client_key
+from app.environment import CLIENT_KEY_VARIABLE, client_key
 from benchmarks.load.target import BeamlineTarget, OpenAITarget, Target
 from benchmarks.load.workload import (
     InvalidLoad,

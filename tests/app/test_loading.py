@@ -57,7 +57,7 @@ def test_operators_that_compute_something_else_do_not_serve(
     monkeypatch.setattr(native_library, "SOURCES", sources)
     for _ in range(2):  # the fault is found with every start
         caplog.clear()
-        with caplog.at_level(logging.WARNING, logger="app.loading"):
+        with caplog.at_level(logging.WARNING, logger="app.runtimes"):
             runner, _ = load(workshop)
         assert isinstance(runner, OnnxRunner)
         assert "give other logits" in caplog.text
@@ -75,7 +75,7 @@ def test_operators_compiled_elsewhere_serve_without_a_compiler(workshop, tmp_pat
 
 
 def test_a_folder_without_operators_is_reported_and_made_up_for(workshop, tmp_path, caplog):
-    with caplog.at_level(logging.WARNING, logger="app.loading"):
+    with caplog.at_level(logging.WARNING, logger="app.runtimes"):
         runner, _ = load(workshop, operators_folder=tmp_path)
     assert isinstance(runner, NativeRunner)
     assert "holds no operators of this version" in caplog.text
