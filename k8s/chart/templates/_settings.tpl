@@ -18,9 +18,9 @@
 {{- $_ := set $settings "BEAMLINE_KEYS_FILE" "/etc/beamline/keys/keys.json" -}}
 {{- end -}}
 {{- if .Values.redis.enabled -}}
-{{- $redis := printf "redis://%s-redis:6379" (include "beamline.name" .) -}}
-{{- $_ := set $settings "BEAMLINE_RATE_LIMIT_REDIS" (printf "%s/0" $redis) -}}
-{{- $_ := set $settings "BEAMLINE_CACHE_REDIS" (printf "%s/1" $redis) -}}
+{{- $redis := printf "redis://%s-redis" (include "beamline.name" .) -}}
+{{- $_ := set $settings "BEAMLINE_RATE_LIMIT_REDIS" (printf "%s:6380/0" $redis) -}}
+{{- $_ := set $settings "BEAMLINE_CACHE_REDIS" (printf "%s:6379/0" $redis) -}}
 {{- end -}}
 {{- range $name, $value := .Values.settings -}}
 {{/* As JSON has them, since a large number would come out as 1e+09. */}}

@@ -76,7 +76,7 @@ BREAKS = [
     ("HTTPRoute", "beamline", "spec.rules.0.backendRefs.0.name", "pool", "no InferencePool pool"),
     ("HTTPRoute", "beamline", "spec.rules.0.timeouts.request", "60s", "cuts requests"),
     ("NetworkPolicy", "beamline", "spec.ingress.0.ports.0.port", "web", "no port web"),
-    ("NetworkPolicy", "beamline-to-redis", "spec.egress.0.ports.0.port", 6380, "no port 6380"),
+    ("NetworkPolicy", "beamline-to-redis", "spec.egress.0.ports.0.port", 6381, "no port 6381"),
     ("NetworkPolicy", "beamline-redis", "spec.podSelector.matchLabels", {"a": "b"}, "nobody"),
     ("Deployment", "beamline", "spec.selector.matchLabels", {"a": "b"}, "selects nobody"),
     (

@@ -3,6 +3,7 @@
 Readiness and liveness must hold there, or the cluster would take away what still serves.
 """
 
+import re
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +34,7 @@ def nobody() -> str:
 def server(model_folder, tmp_path, nobody):
     """`beamline serve` with the production overlay's settings; its Redis cannot be reached."""
     settings = {
-        name: value.replace("beamline-redis:6379", nobody)
+        name: re.sub(r"beamline-redis:\d+", nobody, value)
         for name, value in settings_of(overlay("production")).items()
         if name not in ELSEWHERE
     }
