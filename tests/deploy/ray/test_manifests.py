@@ -59,6 +59,17 @@ def test_workers_have_the_cores_that_a_replica_asks_for_and_there_are_enough():
     assert workers["maxReplicas"] >= arguments.max_replicas
 
 
+def test_no_replica_starts_without_keys():
+    """As in k8s/components/keys: a Secret that is missing keeps the pod from starting."""
+    _, workers = pods()
+    (container,) = workers["containers"]
+    environment = {each["name"]: each.get("value") for each in container["env"]}
+    (mount,) = (each for each in container["volumeMounts"] if each["name"] == "keys")
+    (volume,) = (each for each in workers["volumes"] if each["name"] == "keys")
+    assert environment["BEAMLINE_KEYS_FILE"] == f"{mount['mountPath']}/keys.json"
+    assert volume["secret"] == {"secretName": "beamline-keys", "defaultMode": 0o440}
+
+
 def test_kubernetes_sets_no_settings_by_accident():
     assert [pod["enableServiceLinks"] for pod in pods()] == [False, False]
 
