@@ -1,6 +1,6 @@
 """How many cores this process may compute on, within the limits of its container.
 
-Called by `app/settings.py`, by the doctor, and where `optimize` measures.
+Called by `app/environment.py`, by the doctor, and where `optimize` measures.
 """
 
 import math
