@@ -3,6 +3,7 @@
 A test that needs a model, an engine or a server takes it from its own folder's fixtures.
 """
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -20,6 +21,8 @@ def pytest_configure() -> None:
     settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
     settings.load_profile("repeatable")
     torch.set_num_threads(1)
+    # Whoever starts the tests in the background may have it ignored, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

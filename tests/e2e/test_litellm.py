@@ -15,11 +15,8 @@ PYTHON = ROOT / ".venv-clients" / "bin" / "python"
 
 
 @pytest.mark.skipif(not PYTHON.exists(), reason="needs `make clients`")
-def test_litellm_completes_streams_and_passes_strategies_on(
-    serve_forever, chat_model_folder, tmp_path
-):
-    arguments = ["serve", "--model", str(chat_model_folder), "--port", "0", "--device", "cpu"]
-    url = f"{serve_forever(*arguments, cache_folder=tmp_path)}/v1"
+def test_litellm_completes_streams_and_passes_strategies_on(chat_url):
+    url = f"{chat_url}/v1"
     (card,) = httpx.get(f"{url}/models").json()["data"]
     script = Path(__file__).with_name("litellm_calls.py")
     done = subprocess.run(

@@ -21,14 +21,6 @@ SCHEMA = {
 
 
 @pytest.fixture(scope="module")
-def chat_url(serve_forever, chat_model_folder, tmp_path_factory):
-    """A server of a tiny model that has a chat template and an end token."""
-    folder = tmp_path_factory.mktemp("cache")
-    arguments = ["serve", "--model", str(chat_model_folder), "--port", "0", "--device", "cpu"]
-    return serve_forever(*arguments, cache_folder=folder)
-
-
-@pytest.fixture(scope="module")
 def client(chat_url):
     with openai.OpenAI(base_url=f"{chat_url}/v1", api_key="none", max_retries=0) as client:
         yield client

@@ -23,11 +23,11 @@ CHECKS = [
 
 
 @pytest.fixture(scope="module")
-def document(serve_forever, chat_model_folder, tmp_path_factory):
+def document(serve_forever, chat_model_folder, service_cache):
     """The document of a server whose answers are short, since any length may be asked for."""
     arguments = ["serve", "--model", str(chat_model_folder), "--port", "0", "--device", "cpu"]
     limits = ["--max-new-tokens", "4", "--max-prompt-tokens", "256", "--max-sequences", "4"]
-    url = serve_forever(*arguments, *limits, cache_folder=tmp_path_factory.mktemp("cache"))
+    url = serve_forever(*arguments, *limits, cache_folder=service_cache)
     return schemathesis.openapi.from_url(f"{url}/openapi.json")
 
 

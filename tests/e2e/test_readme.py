@@ -27,23 +27,18 @@ PRINTS = {  # a word of the block, and what its output must match
 }
 
 
-@pytest.fixture(scope="module")
-def url(serve_forever, chat_model_folder, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cache")
-    arguments = ["serve", "--model", str(chat_model_folder), "--port", "0", "--device", "cpu"]
-    return serve_forever(*arguments, cache_folder=folder)
-
-
 @pytest.mark.parametrize("at", range(len(BLOCKS)))
-def test_a_block_of_the_readme_does_what_it_says(at, url, chat_model_folder, tmp_path):
+def test_a_block_of_the_readme_does_what_it_says(at, chat_url, chat_model_folder, service_cache):
     language, code = BLOCKS[at]
-    code = code.replace("http://127.0.0.1:8000", url).replace("8001", str(free_port()))
+    code = code.replace("http://127.0.0.1:8000", chat_url).replace("8001", str(free_port()))
     code = code.replace(".venv/bin/beamline", str(Path(sys.executable).parent / "beamline"))
     command = ["bash", "-euo", "pipefail", "-c"] if language == "bash" else [sys.executable, "-c"]
     # The client of Hugging Face talks to nobody while its hub is to be left alone.
     environment = {"HF_HUB_OFFLINE": "0"} if language == "python" else {}
     environment = server_environment(
-        **environment, BEAMLINE_CACHE_FOLDER=str(tmp_path), BEAMLINE_MODEL=str(chat_model_folder)
+        **environment,
+        BEAMLINE_CACHE_FOLDER=str(service_cache),
+        BEAMLINE_MODEL=str(chat_model_folder),
     )
     done = subprocess.run(
         [*command, code],

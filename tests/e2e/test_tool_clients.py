@@ -27,10 +27,8 @@ USER = [{"role": "user", "content": "Sail."}]
 
 
 @pytest.fixture(scope="module")
-def url(serve_forever, chat_model_folder, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cache")
-    arguments = ["serve", "--model", str(chat_model_folder), "--port", "0", "--device", "cpu"]
-    return f"{serve_forever(*arguments, cache_folder=folder)}/v1"
+def url(chat_url):
+    return f"{chat_url}/v1"
 
 
 @pytest.fixture(scope="module")

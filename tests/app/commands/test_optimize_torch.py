@@ -27,13 +27,16 @@ from tests.engine.exports import TEXT, save_tiny_llama
 # The compiler's own modules still use what torch has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
 
-SLOW = pytest.param(TorchTechnique.COMPILE, marks=pytest.mark.slow)  # a minute of compiling
+SLOW = [
+    pytest.param(TorchTechnique.FP8_WEIGHT_ONLY, marks=pytest.mark.slow),
+    # A minute of compiling; the last, since it alone leaves something in the cache.
+    pytest.param(TorchTechnique.COMPILE, marks=pytest.mark.slow),
+]
 SERVED = [
     TorchTechnique.INT8_WEIGHT_ONLY,
-    TorchTechnique.FP8_WEIGHT_ONLY,
     TorchTechnique.TORCHSCRIPT,
     TorchTechnique.TORCH_EXPORT,
-    SLOW,  # the last, since it alone leaves something in the cache
+    *SLOW,
 ]
 EXACT = {TorchTechnique.TORCHSCRIPT, TorchTechnique.TORCH_EXPORT, TorchTechnique.COMPILE}
 FILES = {

@@ -10,6 +10,7 @@ import pytest
 
 from tests.e2e.conftest import (  # noqa: F401  fixtures
     run,
+    service_cache,
     start,
     tiny_model_folder,
 )
