@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 from annotated_types import Ge
-from decoding.base import MostLikely
+from decoding.ask import MostLikely
 from decoding.independent import IndependentDecoder
 from decoding.params import Processing
 

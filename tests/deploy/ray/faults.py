@@ -14,6 +14,7 @@ from typing import Annotated, ClassVar
 
 from typing_extensions import Doc
 
+from decoding.ask import MostLikely
 from decoding.base import (
     Candidate,
     Continuation,
@@ -22,7 +23,6 @@ from decoding.base import (
     Emission,
     FinishReason,
     Hypothesis,
-    MostLikely,
     Task,
 )
 from decoding.params import Processing
