@@ -80,25 +80,15 @@ def drain(place: Place) -> Iterator[None]:
 @contextmanager
 def broken_model(place: Place) -> Iterator[None]:
     """A rollout brings a model whose weights are cut off, and the process ends with its reason."""
-    place.service.stop()
-    place.service.start_in_vain()
-    try:
+    with _instead(place, place.service.start_in_vain):
         yield
-    finally:
-        place.service.stop()
-        place.service.start()
 
 
 @contextmanager
 def broken_model_hosted(place: Place) -> Iterator[None]:
     """The same under a server that goes on: only there can a scrape meet a failed service."""
-    place.service.stop()
-    place.service.host_in_vain()
-    try:
+    with _instead(place, place.service.host_in_vain):
         yield
-    finally:
-        place.service.stop()
-        place.service.start()
 
 
 @contextmanager
@@ -180,3 +170,15 @@ TROUBLES = tuple(
         ("Failed NoneReady", broken_model_hosted),
     )
 )
+
+
+@contextmanager
+def _instead(place: Place, start: Callable[[], None]) -> Iterator[None]:
+    """Another start in place of the service's own, which comes back afterwards."""
+    place.service.stop()
+    start()
+    try:
+        yield
+    finally:
+        place.service.stop()
+        place.service.start()
